@@ -6,11 +6,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import pika.channel
 import pika.frame
 from pika import spec
 
 from crew.amqp.connection import frames
+from crew.amqp.connection.pika_adapter import PikaChannel
 from crew.protocol.properties import Properties
 
 
@@ -24,7 +24,7 @@ class FrameWriter(Protocol):
     def abort_on_protocol_error(self, problem: str) -> None: ...
 
 
-class CodecChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no types
+class CodecChannel(PikaChannel):
     """A channel of a BrokerConnection. Its methods do not check whether the channel is open: the caller does."""
 
     connection: FrameWriter
@@ -50,40 +50,21 @@ class CodecChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no t
         self.connection.send_soon(frames.ack(self.channel_number, delivery_tag, multiple=multiple))
 
     def confirm_delivery(self, ack_nack_callback: Callable[[Any], None], callback: Any = None) -> None:
-        """As pika.channel.Channel.confirm_delivery."""
+        """As pika's Channel.confirm_delivery."""
         super().confirm_delivery(ack_nack_callback, callback)
         self._on_confirm = ack_nack_callback
 
-    def _handle_content_frame(self, frame_value: Any) -> None:
-        """Handle a frame that belongs to a message: pika has no callback for it."""
-        if problem := self._problem_of(frame_value):
+    def on_content_frame(self, value: Any) -> None:
+        """Handle a frame of a message that did not arrive in one read."""
+        if problem := self.content_problem(value):
             self.connection.abort_on_protocol_error(f"{problem} arrived on channel {self.channel_number}")
         else:
-            super()._handle_content_frame(frame_value)
-
-    def _problem_of(self, content: Any) -> str | None:
-        """Return the protocol error in a frame of a message, or None.
-
-        A message is a method frame, one header frame, and body frames with as many bytes as the header announces: AMQP
-        0-9-1 §4.2.6.
-        """
-        message = self._content_assembler
-        if isinstance(content, pika.frame.Method):
-            if message._method_frame is not None:
-                return f"{content.method.NAME} inside another message"
-        elif isinstance(content, pika.frame.Header):
-            if message._method_frame is None or message._header_frame is not None:
-                return "a header frame without a message"
-        elif message._header_frame is None:
-            return "a body frame without a header"
-        elif message._seen_so_far + len(content.fragment) > message._header_frame.body_size:
-            return "more body bytes than its header announces"
-        return None
+            self.handle_content_frame(value)
 
     def on_delivered(self, delivered: frames.Delivered) -> bool:
         """Pass a delivery to its consumer; return False where pika has to handle it."""
-        consumer = self._consumers.get(delivered.consumer_tag)
-        if consumer is None or delivered.consumer_tag in self._cancelled:
+        consumer = self.consumer_of(delivered.consumer_tag)
+        if consumer is None:
             return False
         consumer(self, delivered, delivered.properties, delivered.body)
         return True

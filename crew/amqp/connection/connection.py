@@ -17,13 +17,12 @@ from typing import Any, Final
 
 import pika
 from pika import frame
-from pika.adapters.asyncio_connection import AsyncioConnection
 
 from crew import broker_url, forks
 from crew.amqp.connection import content_header, frames, tls
 from crew.amqp.connection.channel_codec import CodecChannel
-from crew.amqp.connection.io_services import IOServices
 from crew.amqp.connection.liveness import Liveness
+from crew.amqp.connection.pika_adapter import PikaConnection
 from crew.amqp.errors import LinkError, link_error
 from crew.errors import SettingsError
 
@@ -39,7 +38,7 @@ _TLS_ALERT: Final = 21  # type of the TLS record with which a TLS port answers a
 _HTTP: Final = b"HTTP/"
 
 
-class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
+class BrokerConnection(PikaConnection):
     """One AMQP connection. The constructor only begins to connect: use `open_connection`."""
 
     _is_aborted = False
@@ -51,32 +50,25 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
         self._is_sending_soon = False
         self._is_protocol_checked = False
         self._stream_error: BaseException | None = None
-        self._frame_buffer: bytes
+        self._incomplete = b""  # the beginning of a frame whose rest has not arrived
         self._loop = custom_ioloop
         self.is_blocked = False  # whether the broker has blocked publishing
-        self.ended: asyncio.Future[LinkError] = (
-            custom_ioloop.create_future()
-        )  # the reason, once an open connection has closed
-        self._services = IOServices(custom_ioloop)
-        super().__init__(*args, custom_ioloop=self._services, **kwargs)
+        # The reason, once an open connection has closed.
+        self.ended: asyncio.Future[LinkError] = custom_ioloop.create_future()
+        super().__init__(*args, custom_ioloop=custom_ioloop, **kwargs)
         forks.register(self)
         self.add_on_connection_blocked_callback(lambda *_: self._block(True))
         self.add_on_connection_unblocked_callback(lambda *_: self._block(False))
 
     @property
-    def largest_body(self) -> int:
-        """Body bytes that fit into one frame, as agreed with the broker."""
-        return int(self._body_max_length)
-
-    @property
     def received_bytes(self) -> int:
         """Bytes received from the broker since the start."""
-        return int(self.bytes_received) + len(self._frame_buffer)
+        return int(self.bytes_received) + len(self._incomplete)
 
     @property
     def is_stalled(self) -> bool:
         """Whether published messages do not reach the broker: it blocks publishing, or they wait for the socket."""
-        return self.is_blocked or bool(self._transport is not None and self._transport._tx_buffers)
+        return self.is_blocked or (self.socket is not None and bool(self.unwritten))
 
     @property
     def is_tls(self) -> bool:
@@ -93,7 +85,7 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
     def abort(self, error: LinkError) -> None:
         """Close the socket at once, also while connecting, without connection.close: the broker may not answer."""
         if not self.is_closed:
-            self._terminate_stream(error)
+            self.terminate(error)
 
     def drop(self) -> None:
         """Only close the sockets: send nothing to the broker and call nothing on the event loop.
@@ -101,7 +93,7 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
         For a process or an event loop that cannot use the connection. A copy of the socket in another process stays
         usable.
         """
-        for sock in (*self._services.sockets, getattr(self._transport, "_sock", None)):
+        for sock in (*self.io_services.sockets, self.socket):
             if sock is not None:
                 sock.close()
 
@@ -147,10 +139,10 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
         self._unsent.append(piece)
         self._send_soon()
 
-    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """Send the frames that pika has made."""
-        self._unsent += marshaled_frames
-        self.frames_sent += len(marshaled_frames)
+    def send_frames(self, frames: Sequence[bytes]) -> None:
+        """Send frames that pika has encoded, as `send_soon`."""
+        self._unsent += frames
+        self.frames_sent += len(frames)
         self._send_soon()
 
     def _send_soon(self) -> None:
@@ -169,37 +161,38 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
     def _send(self) -> None:
         """Write to the socket directly: waiting until it is writable costs three system calls."""
         data, self._unsent = b"".join(self._unsent), []
-        transport = self._transport
-        if transport is None:
+        sock = self.socket
+        if sock is None:
             return
         self.bytes_sent += len(data)
-        if not transport._tx_buffers:
+        if not self.unwritten:
             # On an error the socket is full or broken: the transport handles both. TLS accepts all bytes or none, and
             # requires the same bytes at the next attempt: they are the first that the transport writes.
             with contextlib.suppress(OSError):
-                data = data[transport._sock.send(data) :]
+                data = data[sock.send(data) :]
         if data:
-            transport.write(data)
+            self.write(data)
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
-    def _proto_connection_made(self, transport: Any) -> None:
-        transport._MAX_RECV_BYTES = READ_BYTES
-        # One read for each loop iteration: a second one would mostly find nothing. With TLS a read returns one record
-        # of at most 16 KiB, and a second read is always needed: polling does not show bytes that OpenSSL has decrypted.
-        transport._MAX_CONSUME_BYTES = READ_BYTES if self.is_tls else 1
-        super()._proto_connection_made(transport)
+    def read_sizes(self) -> tuple[int, int]:
+        """One read for each loop iteration: a second one would mostly find nothing.
 
-    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        With TLS a read returns one record of at most 16 KiB, and a second read is always needed: polling does not show
+        bytes that OpenSSL has decrypted.
+        """
+        return READ_BYTES, READ_BYTES if self.is_tls else 1
+
+    def on_stream_lost(self, error: BaseException | None) -> None:
+        """Keep the error: it is more exact than that of pika."""
         self._stream_error = error
-        super()._proto_connection_lost(error)
 
-    def _on_data_available(self, data_in: bytes) -> None:
+    def on_bytes(self, data: bytes) -> None:
         """Process every complete frame that has arrived, and keep the rest."""
         if not self._is_protocol_checked:
-            check_protocol(data_in)
+            check_protocol(data)
             self._is_protocol_checked = True
-        buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
+        buffer = self._incomplete + data if self._incomplete else data
         start, total = 0, len(buffer)
         while start + _FRAME_HEAD <= total:
             if end := self._dispatch_call_frame(buffer, start):
@@ -215,7 +208,7 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
             if end > total or self._is_aborted:
                 break
             start = end
-        self._frame_buffer = b"" if self._is_aborted else buffer[start:]
+        self._incomplete = b"" if self._is_aborted else buffer[start:]
         self.bytes_received += start
 
     def _process(self, data: bytes) -> None:
@@ -231,7 +224,7 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
         if value.frame_type in (frames.HEADER, frames.BODY) and value.channel_number == 0:
             self.abort_on_protocol_error("a frame of a message is for channel 0, which carries no messages")
         else:
-            self._process_frame(value)
+            self.process_frame(value)
 
     def abort_on_protocol_error(self, problem: str) -> None:
         """Close the connection: the broker, or a proxy, broke the protocol, so no further byte can be trusted.
@@ -241,28 +234,29 @@ class BrokerConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no 
         self._is_aborted = True
         self.abort(LinkError(f"protocol error from the broker, connection closed: {problem}"))
 
-    def _deliver_frame_to_channel(self, value: Any) -> None:
-        """Pass a frame to its channel, for pika."""
-        channel = self._channels.get(value.channel_number)
+    def deliver_to_channel(self, value: Any) -> None:
+        """Pass a frame of a message to its channel, which has to be open."""
+        channel = self.channels.get(value.channel_number)
         if channel is None:
             self.abort_on_protocol_error(f"a frame is for channel {value.channel_number}, which is not open")
         else:
-            channel._handle_content_frame(value)
+            channel.on_content_frame(value)
 
     def _dispatch_call_frame(self, buffer: bytes, start: int) -> int:
         """Pass a delivery or confirm straight to its channel; return its end, or 0 where pika has to handle it."""
         delivered = frames.delivered_at(buffer, start)
         if delivered is not None:
-            channel = self._channels.get(delivered.channel)
+            channel = self.channels.get(delivered.channel)
             return delivered.end if channel is not None and channel.on_delivered(delivered) else 0
         acked = frames.acked_at(buffer, start)
-        if acked is None or acked.channel not in self._channels:
+        if acked is None or acked.channel not in self.channels:
             return 0
-        self._channels[acked.channel].on_acked(acked)
+        self.channels[acked.channel].on_acked(acked)
         return acked.end
 
-    def _create_channel(self, channel_number: int, on_open_callback: Callable[[Any], Any] | None) -> CodecChannel:
-        return CodecChannel(self, channel_number, on_open_callback)
+    def new_channel(self, number: int, on_open: Callable[[Any], Any] | None) -> CodecChannel:
+        """Make a channel that encodes and decodes by itself."""
+        return CodecChannel(self, number, on_open)
 
 
 def check_protocol(data: bytes) -> None:

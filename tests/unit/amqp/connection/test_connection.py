@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import ConnectionParameters, frame, spec
-from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.callback import CallbackManager
 
 from crew.amqp.connection import connection as connection_module
@@ -24,33 +23,42 @@ from crew.amqp.connection.connection import BrokerConnection, check_protocol, op
 from crew.amqp.errors import LinkError, LinkRefused
 
 
-class Transport:
-    """Records what is written; its buffer is never empty, so that no data bypasses it."""
+class Socket:
+    """Accepts a number of bytes, then none."""
 
-    def __init__(self) -> None:
-        self._tx_buffers = [b"earlier"]
-        self.written: list[bytes] = []
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.sent = b""
 
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
+    def send(self, data: bytes) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        taken, self.takes = data[: self.takes], self.takes - len(data[: self.takes])
+        self.sent += taken
+        return len(taken)
 
 
 class UnconnectedConnection(BrokerConnection):
-    """A connection without a socket and channels."""
+    """A connection without channels, and whose socket accepts nothing; records what waits to be written."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._unsent: list[bytes] = []
         self._has_sent = self._is_sending_soon = False
         self._is_protocol_checked = True
-        self._channels: dict[int, Any] = {}
+        self.channels: dict[int, Any] = {}
         self._loop: Any = loop
-        self._frame_buffer = b""
-        self._transport: Any = Transport()
+        self._incomplete = b""
+        self.socket: Any = Socket(0)
+        self.unwritten = []
+        self.written: list[bytes] = []
         self.bytes_received = self.bytes_sent = self.frames_sent = 0
         self.frames: list[Any] = []
 
-    def _process_frame(self, value: Any) -> None:
+    def process_frame(self, value: Any) -> None:
         self.frames.append(value)
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
 
 
 def marshaled(body: bytes) -> bytes:
@@ -83,31 +91,31 @@ def test_frames_are_decoded_from_pieces_of_any_size(bodies: list[bytes], cuts: l
     data = b"".join(map(marshaled, bodies))
     connection = UnconnectedConnection()
     for piece in in_pieces(data, cuts):
-        connection._on_data_available(piece)
+        connection.on_bytes(piece)
     assert b"".join(map(marshal, connection.frames)) == data
     assert connection.bytes_received == len(data)
-    assert connection._frame_buffer == b""
+    assert connection._incomplete == b""
 
 
 @pytest.mark.gen_test
 async def test_frames_sent_in_one_iteration_of_the_loop_are_one_write() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
-    connection._output_marshaled_frames([b"a", b"b"])
-    connection._output_marshaled_frames([b"c"])
-    assert connection._transport.written == []
+    connection.send_frames([b"a", b"b"])
+    connection.send_frames([b"c"])
+    assert connection.written == []
     await asyncio.sleep(0)
-    assert connection._transport.written == [b"abc"]
+    assert connection.written == [b"abc"]
     assert (connection.frames_sent, connection.bytes_sent) == (3, 3)
-    connection._output_marshaled_frames([b"d"])
+    connection.send_frames([b"d"])
     await asyncio.sleep(0)
-    assert connection._transport.written == [b"abc", b"d"]
+    assert connection.written == [b"abc", b"d"]
 
 
 @pytest.mark.gen_test
 async def test_frames_sent_while_the_connection_breaks_are_discarded_without_an_error() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
-    connection._output_marshaled_frames([b"a"])
-    connection._transport = None
+    connection.send_frames([b"a"])
+    connection.socket = None
     await asyncio.sleep(0)
     assert connection.bytes_sent == 0
 
@@ -122,7 +130,7 @@ def test_a_header_that_pika_cannot_decode_does_not_break_the_connection(value: b
     payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table
     data = b"\x02" + struct.pack(">HI", 1, len(payload)) + payload + b"\xce"
     connection = UnconnectedConnection()
-    connection._on_data_available(data)
+    connection.on_bytes(data)
     assert len(connection.frames) == 1
 
 
@@ -135,56 +143,29 @@ async def test_a_missing_tls_file_is_a_temporary_error_of_one_sentence(tmp_path:
     assert "secret" not in str(raised.value)
 
 
-class Socket:
-    """Accepts `takes` bytes in total."""
-
-    def __init__(self, takes: int) -> None:
-        self.takes = takes
-        self.sent = b""
-
-    def send(self, data: bytes) -> int:
-        if not self.takes:
-            raise BlockingIOError
-        taken, self.takes = data[: self.takes], self.takes - len(data[: self.takes])
-        self.sent += taken
-        return len(taken)
-
-
-class PlainTransport(_AsyncPlaintextTransport):  # type: ignore[misc]  # pika has no types
-    """pika's transport on a fake socket."""
-
-    def __init__(self, takes: int) -> None:
-        self._tx_buffers: list[bytes] = []
-        self._sock: Any = Socket(takes)
-        self.written: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-
 @pytest.mark.gen_test
 async def test_a_message_is_written_at_once_and_later_frames_in_one_write() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
     connection.send_message([b"a", b"b"])
-    assert connection._transport.written == [b"ab"]
+    assert connection.written == [b"ab"]
     connection.send_message([b"c"])
     connection.send_soon(b"d")
-    connection._output_marshaled_frames([b"e"])
-    assert connection._transport.written == [b"ab"]
+    connection.send_frames([b"e"])
+    assert connection.written == [b"ab"]
     await asyncio.sleep(0)
-    assert connection._transport.written == [b"ab", b"cde"]
+    assert connection.written == [b"ab", b"cde"]
     connection.send_message([b"f"])
-    assert connection._transport.written == [b"ab", b"cde", b"f"]
+    assert connection.written == [b"ab", b"cde", b"f"]
 
 
 @pytest.mark.parametrize("takes", range(5))
 @pytest.mark.gen_test
 async def test_bytes_that_the_socket_does_not_accept_wait_in_the_transport(takes: int) -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
-    connection._transport = PlainTransport(takes)
+    connection.socket = Socket(takes)
     connection.send_message([b"abc"])
-    assert connection._transport._sock.sent + b"".join(connection._transport.written) == b"abc"
-    assert connection._transport._sock.sent == b"abc"[:takes]
+    assert connection.socket.sent + b"".join(connection.written) == b"abc"
+    assert connection.socket.sent == b"abc"[:takes]
 
 
 @pytest.mark.gen_test
@@ -195,21 +176,20 @@ async def test_bytes_that_tls_does_not_accept_are_offered_again_unchanged() -> N
         raise ssl.SSLWantWriteError(3, "The operation did not complete (write)")
 
     connection = UnconnectedConnection(asyncio.get_running_loop())
-    connection._transport = PlainTransport(0)
-    connection._transport._sock.send = refuse
+    connection.socket.send = refuse
     connection.send_message([b"abc", b"def"])
     connection.send_message([b"ghi"])
-    assert connection._transport.written == [b"abcdef"]
+    assert connection.written == [b"abcdef"]
 
 
 @pytest.mark.gen_test
 async def test_a_message_does_not_overtake_bytes_that_wait_in_the_transport() -> None:
     connection = UnconnectedConnection(asyncio.get_running_loop())
-    connection._transport = PlainTransport(100)
-    connection._transport._tx_buffers.append(b"earlier")
+    connection.socket = Socket(100)
+    connection.unwritten = [b"earlier"]
     connection.send_message([b"abc"])
-    assert connection._transport.written == [b"abc"]
-    assert connection._transport._sock.sent == b""
+    assert connection.written == [b"abc"]
+    assert connection.socket.sent == b""
 
 
 @pytest.fixture
@@ -263,7 +243,7 @@ class AbortedConnection(BrokerConnection):
     """A connection with one open channel and without a socket; records its faults."""
 
     def __init__(self) -> None:
-        self._frame_buffer = b""
+        self._incomplete = b""
         self._is_protocol_checked = True
         self.bytes_received = self.frames_received = 0
         self.callbacks = CallbackManager()
@@ -273,7 +253,7 @@ class AbortedConnection(BrokerConnection):
         self.bodies: list[bytes] = []
         channel = CodecChannel(self, 1, None)
         channel._consumers["tag"] = lambda _channel, _method, _properties, body: self.bodies.append(body)
-        self._channels: dict[int, Any] = {1: channel}
+        self.channels: dict[int, Any] = {1: channel}
 
     def abort(self, fault: LinkError) -> None:
         self.faults.append(str(fault))
@@ -330,29 +310,27 @@ def test_a_frame_that_breaks_the_protocol_closes_the_connection(data: bytes, mes
     connection, size = AbortedConnection(), -(-len(data) // pieces)
     for start in range(0, len(data), size):
         if not connection.faults:
-            connection._on_data_available(data[start : start + size])
+            connection.on_bytes(data[start : start + size])
     assert len(connection.faults) == 1
     assert connection.faults[0].startswith("protocol error from the broker, connection closed: ")
     assert message in connection.faults[0]
     assert connection.bodies == []
-    assert connection._frame_buffer == b""
+    assert connection._incomplete == b""
 
 
 def test_messages_of_two_channels_may_be_interleaved() -> None:
     """AMQP 0-9-1 §4.2.6: frames are ordered on each channel, but not between channels."""
     connection = AbortedConnection()
-    connection._channels[2] = CodecChannel(connection, 2, None)
-    connection._channels[2]._consumers = connection._channels[1]._consumers
-    connection._on_data_available(
-        METHOD + on_channel(2, METHOD) + HEADER + on_channel(2, HEADER) + on_channel(2, BODY) + BODY
-    )
+    connection.channels[2] = CodecChannel(connection, 2, None)
+    connection.channels[2]._consumers = connection.channels[1]._consumers
+    connection.on_bytes(METHOD + on_channel(2, METHOD) + HEADER + on_channel(2, HEADER) + on_channel(2, BODY) + BODY)
     assert (connection.bodies, connection.faults) == ([b"body", b"body"], [])
 
 
 def test_a_frame_larger_than_agreed_closes_the_connection_at_once() -> None:
     connection = AbortedConnection()
     connection._largest_frame = 4096
-    connection._on_data_available(b"\x03\x00\x01" + struct.pack(">I", 2**31))
+    connection.on_bytes(b"\x03\x00\x01" + struct.pack(">I", 2**31))
     assert len(connection.faults) == 1
     assert "more than the agreed 4096" in connection.faults[0]
 
