@@ -78,6 +78,7 @@ class Channel:
         self._is_retired = False
         self._tags: dict[str, str] = {}
         self._done_through = 0
+        self._held: set[int] = set()  # tags of deliveries that are not done when later ones are
         self._is_lost = False
         self._consuming = asyncio.Lock()  # a prefetch applies to the consumer that is started next
         self._pika: pika.channel.Channel
@@ -229,11 +230,25 @@ class Channel:
         if not self.is_open:
             logger.debug("channel closed: delivery not acknowledged, the broker redelivers it delivery_tag=%d", tag)
             return False
+        self._held.discard(tag)
         self._pika.basic_ack(tag)
         return True
 
+    def hold(self, tag: int) -> None:
+        """Except a delivery from `ack_through` of later ones, until it is acknowledged by `ack`.
+
+        The broker closes a channel that acknowledges a delivery for the second time: 406, unknown delivery tag.
+        """
+        self._held.add(tag)
+
     def ack_through(self, tag: int) -> None:
-        """Acknowledge all deliveries up to `tag` after `ACK_WITHIN`: one frame for all that are done by then."""
+        """Acknowledge all deliveries up to `tag` after `ACK_WITHIN`: one frame for all that are done by then.
+
+        While earlier deliveries are held, acknowledge only `tag`, at once.
+        """
+        if self._held:
+            self.ack(tag)
+            return
         if not self._done_through:
             asyncio.get_running_loop().call_later(ACK_WITHIN, guarded(self._ack_done))
         self._done_through = tag

@@ -18,6 +18,7 @@ class DeliveringChannel(Protocol):
     @property
     def is_open(self) -> bool: ...
     def ack(self, tag: int) -> bool: ...
+    def hold(self, tag: int) -> None: ...
     def ack_through(self, tag: int) -> None: ...
     def requeue(self, tag: int) -> bool: ...
 
@@ -50,8 +51,12 @@ class Delivery(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Acknowledge it; return False where its channel is closed, so that the broker redelivers it."""
         return self.channel.ack(self.tag)
 
+    def hold(self) -> None:
+        """Except it from `ack_through` of later deliveries: it takes longer, and is acknowledged by `ack`."""
+        self.channel.hold(self.tag)
+
     def ack_through(self) -> None:
-        """Acknowledge this delivery and all earlier deliveries of its channel."""
+        """Acknowledge this delivery and all earlier deliveries of its channel, except those that are held."""
         self.channel.ack_through(self.tag)
 
     def requeue(self) -> bool:

@@ -70,6 +70,26 @@ async def test_the_event_loop_runs_while_a_large_payload_is_compressed(
         assert max(late) <= 0.1
 
 
+@pytest.mark.gen_test(timeout=60)
+async def test_a_client_makes_calls_while_it_decodes_large_events(
+    broker_url: str, node: Node, prefix: str, processes: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Replies are acknowledged before the events that arrived earlier: each delivery is acknowledged once."""
+    processes.python(LARGE).says("serving")
+    payload = [{"a": number} for number in range(100_000)]
+    events: list[Any] = []
+    async with Client(broker_url) as client:
+        await client.subscribe(prefix + "news", lambda event: events.append(event.payload)).ready()
+        for count in range(1, 6):
+            await client.publish(prefix + "news", payload)
+            while len(events) < count:
+                assert await client.call(prefix + "size", "text") == 4
+        assert events == [payload] * 5
+        empty = {f"crew.reply.{client.id}\t0", f"crew.subscribe.{client.id}\t0"}
+        await until(lambda: empty <= {*node.ctl("list_queues", "name", "messages").splitlines()})
+    assert "no connection to the broker" not in caplog.text
+
+
 @pytest.fixture(scope="module")
 def small_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A broker with a smaller limit of messages than crew's setting."""

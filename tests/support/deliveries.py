@@ -27,6 +27,7 @@ class RecordingChannel:
         self.is_open = True
         self.acked: list[int] = []
         self.acked_through: list[int] = []
+        self.held: list[int] = []
         self.requeued: list[int] = []
 
     def ack(self, tag: int) -> bool:
@@ -34,6 +35,10 @@ class RecordingChannel:
         if self.is_open:
             self.acked.append(tag)
         return self.is_open
+
+    def hold(self, tag: int) -> None:
+        """As Channel.hold."""
+        self.held.append(tag)
 
     def ack_through(self, tag: int) -> None:
         """As Channel.ack_through."""

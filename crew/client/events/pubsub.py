@@ -229,6 +229,7 @@ class PubSub:
     def _on_event(self, delivery: Delivery) -> None:
         """Pass an event to the callbacks, in order: events behind a large one wait until that is decoded."""
         if self._waiting or len(delivery.body) > codec.LARGE or delivery.properties.content_encoding:
+            delivery.hold()
             self._waiting.append(delivery)
             if len(self._waiting) == 1:
                 self._in_background(self._deliver_waiting())
@@ -252,7 +253,7 @@ class PubSub:
             except (properties.MalformedMessage, errors.SerializationError) as error:
                 logger.warning(UNREADABLE, delivery.topic, error)
             finally:
-                delivery.ack_through()
+                delivery.ack()
                 self._waiting.popleft()
 
     # --- in the background ------------------------------------------------------------------------------------------

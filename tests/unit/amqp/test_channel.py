@@ -337,6 +337,20 @@ async def test_deliveries_that_end_at_the_same_time_are_acknowledged_in_one_fram
 
 
 @pytest.mark.gen_test
+async def test_a_delivery_that_is_held_is_acknowledged_by_itself_and_once() -> None:
+    """Later deliveries are done before it: an acknowledgement of all up to them would include it."""
+    channel, pika, _ = await an_open_channel()
+    channel.ack_through(1)
+    channel.hold(2)
+    channel.ack_through(3)
+    channel.ack_through(4)
+    await until(lambda: pika.did("basic_ack") == [(3, False), (4, False), (1, True)])
+    channel.ack(2)
+    channel.ack_through(5)
+    await until(lambda: pika.did("basic_ack")[3:] == [(2, False), (5, True)])
+
+
+@pytest.mark.gen_test
 async def test_nothing_is_acknowledged_on_a_channel_that_closed_meanwhile() -> None:
     channel, pika, _ = await an_open_channel()
     channel.ack_through(3)

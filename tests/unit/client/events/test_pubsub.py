@@ -242,8 +242,9 @@ async def test_events_after_a_large_event_are_delivered_in_order() -> None:
     assert received == ["first"]
     await until(lambda: len(received) == len(payloads))
     assert received == payloads
-    assert channel.acked_through == sorted(channel.acked_through)
-    assert len(channel.acked_through) == len(payloads)
+    assert len(channel.acked_through) == 1  # the first
+    assert channel.acked == channel.held
+    assert len(channel.acked) == len(payloads) - 1
 
 
 @pytest.mark.gen_test
@@ -256,4 +257,5 @@ async def test_an_event_that_cannot_be_decoded_is_discarded_and_the_next_is_deli
         given = properties.of_event(EncodedEvent(topic="news", body=codec.encode(1)), now=0)
         topics.pubsub._on_event(a_delivery(channel, properties=given, body=data, task="news"))
     await until(lambda: received == ["next"])
-    assert len(channel.acked_through) == 3
+    assert channel.acked == channel.held
+    assert len(channel.acked) == 3
