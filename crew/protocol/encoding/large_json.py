@@ -69,7 +69,12 @@ def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
         ValueError: it is not JSON, or nested too deeply.
         SerializationError: it exceeds `budget`.
     """
-    return _Text(data, budget, keeps).value()
+    decoding = _Text(data, budget, keeps)
+    try:
+        return decoding.value()
+    except Exception:
+        budget.free(frame.value for frame in decoding.stack)
+        raise
 
 
 def is_too_deep(data: bytes, depth: int) -> bool:
@@ -100,7 +105,7 @@ class _Text:
         self._budget = budget
         self._keeps = keeps
         self._at = 0
-        self._stack: list[_Frame] = []
+        self.stack: list[_Frame] = []
 
     def value(self) -> Any:
         self._skip_space()
@@ -115,7 +120,7 @@ class _Text:
 
     def _step(self) -> tuple[Any, bool]:
         """Decode a run of members, or one member, or the end of the innermost container."""
-        frame = self._stack[-1]
+        frame = self.stack[-1]
         if self._take_run(frame):
             return None, False
         self._skip_space()
@@ -132,7 +137,7 @@ class _Text:
     def _take_run(self, frame: _Frame) -> bool:
         """Decode the complete members within the next bytes, up to a comma; return False where there is none."""
         at = self._at
-        run = _RUN if len(self._stack) + _LEVELS <= self._budget.depth else _FLAT_RUN
+        run = _RUN if len(self.stack) + _LEVELS <= self._budget.depth else _FLAT_RUN
         match = run.match(self._data, at, min(at + PIECE, len(self._data)))
         end = at if match is None else match.end()
         if end == at:
@@ -164,10 +169,10 @@ class _Text:
         """Decode the value that begins here; enter a container and return False."""
         first = self._peek()
         if first in b"[{":
-            if len(self._stack) >= self._budget.depth:
+            if len(self.stack) >= self._budget.depth:
                 self._budget.refuse_depth()
             self._budget.take(1)  # one comma less than members
-            self._stack.append(_Frame(first == b"{"))
+            self.stack.append(_Frame(first == b"{"))
             self._at += 1
             return None, False
         if first == b'"':
@@ -182,9 +187,9 @@ class _Text:
 
     def _put(self, value: Any) -> tuple[Any, bool]:
         """Add the complete `value` to the innermost container; return it where it is the whole text."""
-        if not self._stack:
+        if not self.stack:
             return value, True
-        frame = self._stack[-1]
+        frame = self.stack[-1]
         if frame.is_object:
             self._budget.take(1)
         if self._keeps:
@@ -204,7 +209,7 @@ class _Text:
         if self._peek() != (b"}" if frame.is_object else b"]"):
             self._fail("a comma or the end of an array or object is missing")
         self._at += 1
-        self._stack.pop()
+        self.stack.pop()
         return self._put(frame.value)
 
     def _name(self) -> Any:

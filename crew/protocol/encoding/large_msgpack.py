@@ -91,7 +91,12 @@ def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
         ValueError, msgspec.MsgspecError, TypeError: it is not MessagePack, or nested too deeply.
         SerializationError: it exceeds `budget`.
     """
-    return _Body(data, budget, keeps).value()
+    decoding = _Body(data, budget, keeps)
+    try:
+        return decoding.value()
+    except Exception:
+        budget.free(frame.value for frame in decoding.stack)
+        raise
 
 
 def is_too_deep(data: bytes, depth: int) -> bool:
@@ -145,7 +150,7 @@ class _Body:
         self._inner = 0  # elements below the members of a run
         self._open: list[int] = []  # starts of the containers around the last element that was too long
         self._too_long: set[int] = set()  # starts of the containers that are known to be longer than a piece
-        self._stack: list[_Frame] = []
+        self.stack: list[_Frame] = []
 
     def value(self) -> Any:
         found, is_complete = self._begin_value()
@@ -158,12 +163,12 @@ class _Body:
 
     def _step(self) -> tuple[Any, bool]:
         """Decode a run of members, or begin one member, or end the innermost container."""
-        frame = self._stack[-1]
+        frame = self.stack[-1]
         while not frame.left:
-            self._stack.pop()
-            if not self._stack:
+            self.stack.pop()
+            if not self.stack:
                 return frame.value, True
-            above = self._stack[-1]
+            above = self.stack[-1]
             self._put(above, frame.value)
             frame = above
         if not self._take_run(frame):
@@ -218,7 +223,7 @@ class _Body:
         opened: list[int] = []  # where these containers begin
         self._open = opened
         size, left, inner = len(data), 1, 0
-        deepest = self._budget.depth - len(self._stack)
+        deepest = self._budget.depth - len(self.stack)
         while True:
             while left:
                 left -= 1
@@ -309,10 +314,10 @@ class _Body:
         members_in_all = members * 2 if is_map else members
         if members_in_all > len(self._data) - end:
             raise ValueError(_TOO_EARLY)
-        if len(self._stack) >= self._budget.depth:
+        if len(self.stack) >= self._budget.depth:
             self._budget.refuse_depth()
         self._budget.take(max(members_in_all, 1))
-        self._stack.append(_Frame(is_map, members))
+        self.stack.append(_Frame(is_map, members))
         self._at = end
         return None, False
 

@@ -248,6 +248,15 @@ def _watched() -> Iterator[_Holds]:
         watcher.join()
 
 
+def test_all_containers_of_a_refused_body_are_freed() -> None:
+    """Bit by bit: the collector of cycles is not involved, and other threads run in between."""
+    inner: dict[str, Any] = {"a": [1, {"b": []}]}
+    values: list[Any] = [[inner, "text"], {"c": inner["a"]}, *([] for _ in range(5_000))]
+    containers = [values, inner, inner["a"], inner["a"][1], values[-1]]
+    Budget(DEFAULT).free([values])
+    assert containers == [[], {}, [], {}, []]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_other_threads_run_while_a_hostile_body_is_decoded(name: str) -> None:
     content_type, of_size = HOSTILE[name]
