@@ -24,7 +24,7 @@ PROPERTIES = {
     "delivery_mode": 2,
     "priority": 1,
     "correlation_id": "a" * 22,
-    "reply_to": "crew.replies." + "b" * 30,
+    "reply_to": "crew.reply." + "b" * 30,
     "expiration": "60000",
     "type": "call",
     "app_id": "crew",

@@ -346,8 +346,8 @@ class Client:
         Raises:
             ValueError: an argument is out of its range.
             SerializationError: the serializer cannot carry the payload.
-            TooLarge: the body exceeds CREW_MAX_MESSAGE. That of more than 256 KiB is compressed in a thread first, and
-                awaiting the call raises this error.
+            TooLarge: the body exceeds CREW_MAX_MESSAGE. A body of more than 256 KiB is compressed in a thread first;
+                then awaiting the call raises this error.
             DuplicateCallId: a call with this id is in flight.
             Overloaded: too many calls are in flight, too many bytes wait for the broker, or the broker has blocked
                 publishing.

@@ -70,7 +70,7 @@ async def encoded(payload: Any, serializer: str | None, *, max_size: int) -> Bod
 
 async def compressed(body: Body, max_size: int) -> Body:
     """Finish the body of `codec.encode_on_loop`; raises TooLarge."""
-    return await run(codec.compressed, body, max_size, is_large=True) if body.to_compress else body
+    return await start(codec.compressed, body, max_size) if body.to_compress else body
 
 
 async def unpacked(body: Body) -> Body:

@@ -43,7 +43,7 @@ class Calls:
         publishing: the link to publish on.
         consuming: the link that receives the replies; nothing is published while it is not connected.
         decode: decodes values, within the limits of this client.
-        ack: acknowledges a reply; by default with all replies before it, as nothing else uses the channel.
+        ack: acknowledges a reply; by default with all earlier deliveries of its channel, except those that are held.
         max_bytes: bytes of the bodies of calls that the broker has not confirmed.
         max_message: bytes that an encoded body may have.
     """

@@ -150,9 +150,8 @@ class PubSub:
         """Publish it when it is compressed, the broker is connected, and all earlier events are published."""
         try:
             async with self._turn:
-                if event.body.to_compress:
-                    body = await off_loop.compressed(event.body, self._max_message)
-                    event = msgspec.structs.replace(event, body=body)
+                body = await off_loop.compressed(event.body, self._max_message)
+                event = msgspec.structs.replace(event, body=body)
                 return event, await self._begun(event, None)
         finally:
             self._delayed -= 1

@@ -69,12 +69,7 @@ def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
         ValueError: it is not JSON, or nested too deeply.
         SerializationError: it exceeds `budget`.
     """
-    decoding = _Text(data, budget, keeps)
-    try:
-        return decoding.value()
-    except Exception:
-        budget.free(frame.value for frame in decoding.stack)
-        raise
+    return budget.value_of(_Text(data, budget, keeps))
 
 
 def is_too_deep(data: bytes, depth: int) -> bool:

@@ -91,12 +91,7 @@ def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
         ValueError, msgspec.MsgspecError, TypeError: it is not MessagePack, or nested too deeply.
         SerializationError: it exceeds `budget`.
     """
-    decoding = _Body(data, budget, keeps)
-    try:
-        return decoding.value()
-    except Exception:
-        budget.free(frame.value for frame in decoding.stack)
-        raise
+    return budget.value_of(_Body(data, budget, keeps))
 
 
 def is_too_deep(data: bytes, depth: int) -> bool:

@@ -7,9 +7,9 @@ building them blocks the interpreter. So the elements are counted before they ar
 import gc
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
@@ -44,6 +44,18 @@ class Limits(msgspec.Struct, frozen=True):
 DEFAULT: Final = Limits()
 
 
+class Decoding(Protocol):
+    """A body that is decoded piece by piece.
+
+    Attributes:
+        stack: the arrays and objects that are not complete yet; each has its members in `value`.
+    """
+
+    @property
+    def stack(self) -> Sequence[Any]: ...
+    def value(self) -> Any: ...
+
+
 class Budget:
     """The rest of `limits` while one body is decoded, and the last time at which other threads could run."""
 
@@ -71,6 +83,14 @@ class Budget:
         if time.perf_counter() - self._rested > REST_AFTER:
             time.sleep(0)
             self._rested = time.perf_counter()
+
+    def value_of(self, decoding: Decoding) -> Any:
+        """Decode a body; free what was decoded of a body that is refused."""
+        try:
+            return decoding.value()
+        except Exception:
+            self.free(unfinished.value for unfinished in decoding.stack)
+            raise
 
     def free(self, containers: Iterable[Any]) -> None:
         """Free the arrays and objects of a refused body bit by bit.
