@@ -68,13 +68,12 @@ def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gen_test(timeout=90)
 async def test_no_call_is_lost_if_the_leader_of_its_queue_crashes(cluster: Cluster, workers: list[Process]) -> None:
-    async with calling(cluster, workers) as (_, load):
+    async with calling(cluster, workers) as (client, load):
         node = await in_thread(cluster.leader, QUEUE)
-        with Probe(cluster, node) as probe:
-            node.kill()
-            probe.on_lost()
-            await back_in_time(load, probe)
-        await in_thread(node.start)
+        with Probe(cluster, node, queues_of(client)) as probe:
+            async with killed(node):
+                probe.on_lost()
+                await back_in_time(load, probe)
 
 
 @pytest.mark.gen_test(timeout=90)
@@ -83,11 +82,10 @@ async def test_no_call_is_lost_if_the_node_that_its_client_is_connected_to_crash
 ) -> None:
     async with calling(cluster, workers) as (client, load):
         node = node_of(cluster, client)
-        with Probe(cluster, node) as probe:
-            node.kill()
-            probe.on_lost()
-            await back_in_time(load, probe)
-        await in_thread(node.start)
+        with Probe(cluster, node, queues_of(client)) as probe:
+            async with killed(node):
+                probe.on_lost()
+                await back_in_time(load, probe)
 
 
 @pytest.mark.timeout(240)
@@ -95,9 +93,9 @@ async def test_no_call_is_lost_if_the_node_that_its_client_is_connected_to_crash
 async def test_no_call_is_lost_while_one_node_is_frozen_and_after_it_returns(
     cluster: Cluster, workers: list[Process]
 ) -> None:
-    async with calling(cluster, workers) as (_, load):
+    async with calling(cluster, workers) as (client, load):
         node = await in_thread(cluster.leader, QUEUE)
-        with Probe(cluster, node) as probe, cluster.frozen(node):
+        with Probe(cluster, node, queues_of(client)) as probe, cluster.frozen(node):
             probe.on_lost()
             await back_in_time(load, probe)
         await in_thread(until_all_nodes_run, cluster)
@@ -123,16 +121,13 @@ async def test_a_classic_queue_on_a_node_that_is_down_is_logged_with_a_solution(
     with running(tmp_path, environment) as processes:
         worker = processes.python(TASKS).says("serving")
         node = await in_thread(cluster.leader, "crew.tasks.classic.note")
-        node.kill()
-        try:
+        async with killed(node):
             line = r"queue crew\.\S+ is not available: its only node crew\d@localhost is down; .*CREW_QUEUE_TYPE=quorum"
             await until(lambda: re.search(line, worker.output))
-            killed = time.monotonic()
-            await until(lambda: time.monotonic() - killed > 3)
+            logged = time.monotonic()
+            await until(lambda: time.monotonic() - logged > 3)
             # Each reason is logged once, and then every 30 s; it contains the node that reported it.
             assert len(re.findall(line, worker.output)) <= 6
-        finally:
-            await in_thread(node.start)
         worker.says("serving", times=2)
 
 
@@ -145,8 +140,11 @@ async def calling(cluster: Cluster, workers: list[Process]) -> AsyncIterator[tup
     async with Client(cluster.url, queue_type="quorum") as client:
         load = Load(client, PREFIX)
         await until(lambda: len(load.answered) >= WARM, timeout=SERVES_WITHIN)
-        yield client, load
-        await load.end()
+        try:
+            yield client, load
+            await load.end()
+        finally:
+            print(*(warning for worker in workers for warning in re.findall(r".* WARNING .*", worker.output)), sep="\n")
     runs = load.runs(workers)
     again = sum(count - 1 for count in runs.values())
     print(f"{len(load.answered)} calls, {again} of them run twice")
@@ -159,8 +157,24 @@ async def back_in_time(load: Load, probe: Probe) -> None:
     """Wait until the cluster serves again; a call must return soon after that."""
     serves = await until(lambda: probe.served_at, timeout=SERVES_WITHIN) or 0.0
     first = await until(lambda: load.first_after(probe.began), timeout=SERVES_WITHIN) or 0.0
-    print(f"it served after {serves - probe.began:.2f} s, a call ended after {first - probe.began:.2f} s")
+    queues = ", ".join(f"{queue} {served - probe.began:.2f} s" for queue, served in probe.served.items())
+    print(f"served again after: {queues}; a call ended after {first - probe.began:.2f} s")
     assert first - serves < BACK_WITHIN
+
+
+@asynccontextmanager
+async def killed(node: Node) -> AsyncIterator[None]:
+    """Kill `node`, and start it after the block."""
+    node.kill()
+    try:
+        yield
+    finally:
+        await in_thread(node.start)
+
+
+def queues_of(client: Client) -> list[str]:
+    """The queues that the calls of `client` and their replies pass."""
+    return [QUEUE, client._caller.queue.name]
 
 
 def node_of(cluster: Cluster, client: Client) -> Node:
