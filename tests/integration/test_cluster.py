@@ -138,13 +138,14 @@ async def test_a_classic_queue_on_a_node_that_is_down_is_logged_with_a_solution(
 async def calling(cluster: Cluster, workers: list[Process]) -> AsyncIterator[tuple[Client, Load]]:
     """Keeps calls in flight during the block, and checks that none is lost."""
     async with Client(cluster.url, queue_type="quorum") as client:
-        load = Load(client, PREFIX)
+        load, seen = Load(client, PREFIX), [len(worker.output) for worker in workers]
         await until(lambda: len(load.answered) >= WARM, timeout=SERVES_WITHIN)
         try:
             yield client, load
             await load.end()
         finally:
-            print(*(warning for worker in workers for warning in re.findall(r".* WARNING .*", worker.output)), sep="\n")
+            new = [worker.output[start:] for worker, start in zip(workers, seen, strict=True)]
+            print(*(warning for output in new for warning in re.findall(r".* WARNING .*", output)), sep="\n")
     runs = load.runs(workers)
     again = sum(count - 1 for count in runs.values())
     print(f"{len(load.answered)} calls, {again} of them run twice")
