@@ -21,6 +21,7 @@ class Message(Outgoing):
     Attributes:
         ends: a status, an error, or "dropped", for each end; there is at most one.
         retries: the statuses after which it is published again.
+        is_needed: whether it must arrive.
         failure: raised by `publish`.
     """
 
@@ -31,6 +32,7 @@ class Message(Outgoing):
         self.persistent = persistent
         self.queue = queue
         self.wanted = True
+        self.is_needed = False
         self.ends: list[object] = []
         self.retries: list[ConfirmStatus] = []
         self.failure: Exception | None = None
@@ -45,6 +47,10 @@ class Message(Outgoing):
     def is_wanted(self) -> bool:
         """As the test says."""
         return self.wanted
+
+    def must_arrive(self) -> bool:
+        """As the test says."""
+        return self.is_needed
 
     def on_settled(self, confirm: Confirm) -> None:
         """Record the status."""

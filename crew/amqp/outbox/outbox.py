@@ -220,7 +220,7 @@ class Outbox:
                 return is_repeated
             case ConfirmStatus.RETURNED:
                 return bool(policy.returned_delays) and (
-                    message.must_arrive or message.returns < len(policy.returned_delays)
+                    message.must_arrive() or message.returns < len(policy.returned_delays)
                 )
             case ConfirmStatus.REFUSED:
                 return policy.refused.includes(confirm) and self._may_be_taken_later(message, confirm.routing_key)
@@ -232,7 +232,7 @@ class Outbox:
             return False
         if self._queues is not None:
             return self._queues.may_have_no_leader(queue)
-        if message.must_arrive:
+        if message.must_arrive():
             return True
         now = self._clock()
         if message.refused_at is None:

@@ -16,7 +16,6 @@ class Outgoing:
         size: bytes of its body, while it waits.
         prepare: awaited before each attempt, for example to declare its queue; None if nothing is to be prepared. If it
             raises ConnectionError, the attempt has failed; another error ends the message.
-        must_arrive: whether its queue may refuse or return it any number of times.
         number: its place in the order in which the messages of an outbox were first sent.
         failures: number of failed attempts.
         returns: how often the broker has returned it, because its queue does not exist.
@@ -26,7 +25,6 @@ class Outgoing:
     id: str | None = None
     size: int = 0
     prepare: Callable[[], Coroutine[Any, Any, None]] | None = None
-    must_arrive: bool = False
     number: int = 0
     failures: int = 0
     returns: int = 0
@@ -44,6 +42,10 @@ class Outgoing:
     def is_wanted(self) -> bool:
         """Whether it still has to be published; else it is forgotten, instead of being published again."""
         return True
+
+    def must_arrive(self) -> bool:
+        """Whether its queue may refuse or return it any number of times."""
+        return False
 
     def on_settled(self, confirm: Confirm) -> None:
         """The broker has taken it, or it is not published again because of the status of `confirm`."""

@@ -190,7 +190,7 @@ def test_a_message_that_is_refused_for_too_long_is_given_up() -> None:
 def test_a_message_that_must_arrive_is_refused_without_a_limit() -> None:
     sender = Sender(refused_for=1.0)
     message = sender.send()
-    message.must_arrive = True
+    message.is_needed = True
     sender.answer(*[REFUSED] * 5)
     assert (message.ends, len(sender.published)) == ([], 6)
 
@@ -295,7 +295,7 @@ def test_a_returned_message_is_published_again_after_each_delay() -> None:
 def test_a_message_that_must_arrive_is_returned_without_a_limit_with_the_last_delay() -> None:
     sender = Sender(returned_delays=(0.3, 0.7))
     message = sender.send()
-    message.must_arrive = True
+    message.is_needed = True
     for delay in (0.3, 0.7, 0.7, 0.7):
         sender.link.confirm_all(RETURNED)
         assert sender.timers.waits == [delay]
