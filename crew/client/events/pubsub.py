@@ -11,9 +11,9 @@ import msgspec
 
 from crew import errors
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
+from crew.amqp.outbox.policy import AGAIN_AFTER
 from crew.client import off_loop
 from crew.client.calling.calls import BLOCKED
-from crew.client.calling.leader_retry import RETRY_INTERVAL
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.started import PendingEvent
 from crew.protocol import properties, topology
@@ -140,7 +140,7 @@ class PubSub:
                         )
                     if status is ConfirmStatus.REFUSED:  # a quorum queue is electing its leader
                         self._publishing.change_channel()
-                        await asyncio.sleep(RETRY_INTERVAL)
+                        await asyncio.sleep(AGAIN_AFTER)
         except TimeoutError:
             raise errors.ConnectionError(
                 f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
