@@ -17,6 +17,7 @@ from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, 
 from crew.jobs.job import LEASE, Job
 from crew.jobs.store.store import Store
 from crew.protocol import properties, topology
+from crew.protocol.message import Call
 
 RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is published again; sooner when one starts
 PATIENCE: Final = JOBS.kept_for  # seconds that a submit waits for the broker before it publishes
@@ -27,27 +28,18 @@ MARK_AGAIN_AFTER: Final = 0.5  # seconds until a mark is retried, while the stor
 T = TypeVar("T")
 
 
-class _OutgoingJob(AwaitedMessage):
-    """The call message of a job, on its way to the queue of its task.
+class _OutgoingJob(AwaitedMessage, kw_only=True):
+    """The call message of a job, on its way to the queue of its task."""
 
-    Args:
-        queue: receives the reports of the job.
-    """
-
-    def __init__(self, job: Job, queue: str, link: Link) -> None:
-        super().__init__()
-        self.id = job.id
-        self._task = job.task
-        self._call = job.call(queue)
-        self._link = link
-        self.size = len(self._call.body.data)
+    call: Call
+    link: Link
 
     def publish(self) -> Confirm:
-        return self._link.publish(
+        return self.link.publish(
             topology.DEFAULT_EXCHANGE,
-            topology.task_queue_name(self._task),
-            properties.of_call(self._call, now=time.time(), clock=self._link.clock_offset),
-            self._call.body.data,
+            topology.task_queue_name(self.call.task),
+            properties.of_call(self.call, now=time.time(), clock=self.link.clock_offset),
+            self.call.body.data,
             mandatory=True,
         )
 
@@ -170,7 +162,7 @@ class Publisher:
 
     async def _confirmed(self, job: Job) -> Confirm | None:
         """Publish until the broker confirms or refuses; None if it is away. LOST if it may have the job."""
-        message = _OutgoingJob(job, self._store.queue, self._link)
+        message = _OutgoingJob(id=job.id, call=job.call(self._store.queue), link=self._link)
         self._outbox.send(message)
         try:
             return await self._outbox.settled(message)

@@ -15,7 +15,7 @@ from tests.support.timers import FakeTimers
 KEPT = OutboxPolicy(name="test")
 
 
-class Message(Outgoing):
+class Message(Outgoing, kw_only=True):
     """A message that records what becomes of it.
 
     Attributes:
@@ -25,17 +25,14 @@ class Message(Outgoing):
         failure: raised by `publish`.
     """
 
-    def __init__(self, link: FakeLink, id: str = "1", *, persistent: bool = True, queue: str = "q") -> None:
-        self.id = id
-        self.size = 1
-        self.link = link
-        self.persistent = persistent
-        self.queue = queue
-        self.wanted = True
-        self.is_needed = False
-        self.ends: list[object] = []
-        self.retries: list[ConfirmStatus] = []
-        self.failure: Exception | None = None
+    link: FakeLink
+    persistent: bool = True
+    queue: str = "q"
+    wanted: bool = True
+    is_needed: bool = False
+    ends: list[object] = msgspec.field(default_factory=list)
+    retries: list[ConfirmStatus] = msgspec.field(default_factory=list)
+    failure: Exception | None = None
 
     def publish(self) -> Confirm:
         """Publish it, or fail."""
@@ -80,7 +77,7 @@ class Sender:
 
     def send(self, id: str = "1", **options: Any) -> Message:
         """Send a message."""
-        message = Message(self.link, id, **options)
+        message = Message(link=self.link, id=id, size=1, **options)
         self.outbox.send(message)
         return message
 

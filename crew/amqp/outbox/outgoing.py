@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.errors import ConnectionError
 
 
-class Outgoing:
+class Outgoing(msgspec.Struct, eq=False, kw_only=True):
     """A message to be published until the broker has taken it. The outbox calls its methods on the event loop.
 
     Attributes:
         id: id of the message, for the log.
-        size: bytes of its body, while it waits.
+        size: bytes of its body; needed where the policy limits the bytes that wait.
         prepare: awaited before each attempt, for example to declare its queue; None if nothing is to be prepared. If it
             raises ConnectionError, the attempt has failed; another error ends the message.
         number: its place in the order in which the messages of an outbox were first sent.
@@ -63,15 +65,18 @@ class Outgoing:
         self.on_failed(ConnectionError("too many messages wait for the broker"))
 
 
-class AwaitedMessage(Outgoing):
+def _future() -> "asyncio.Future[Confirm]":
+    return asyncio.get_running_loop().create_future()
+
+
+class AwaitedMessage(Outgoing, kw_only=True):
     """A message whose sender awaits its Confirm: see `Outbox.settled`. It is wanted until then.
 
     Attributes:
         settled: the Confirm, or the error.
     """
 
-    def __init__(self) -> None:
-        self.settled: asyncio.Future[Confirm] = asyncio.get_running_loop().create_future()
+    settled: asyncio.Future[Confirm] = msgspec.field(default_factory=_future)
 
     def is_wanted(self) -> bool:
         """Whether it is not settled, and its sender still waits."""

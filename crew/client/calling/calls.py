@@ -101,7 +101,7 @@ class Calls:
         if call.message.body.to_compress:
             self._publish_later(call)
         else:
-            self._outbox.send(OutgoingCall(call, self._pending, self._publishing, self._consuming))
+            self._publish(call)
 
     def send_waiting(self) -> None:
         """Send waiting calls and control messages over a new connection."""
@@ -196,7 +196,7 @@ class Calls:
                 self._pending.settle(call.id, body)
             else:
                 self._pending.set_body(call, body)
-                self._outbox.send(OutgoingCall(call, self._pending, self._publishing, self._consuming))
+                self._publish(call)
 
         self._in_thread(call, codec.compressed, call.message.body, self._max_message, then=publish)
 
@@ -223,6 +223,12 @@ class Calls:
             self._publish_control(topology.control_key_of_worker(reply.worker), control)
         else:
             logger.debug("late or repeated reply discarded: call_id=%s", reply.id)
+
+    def _publish(self, call: PendingCall[Any]) -> None:
+        call.unsent = message = OutgoingCall(
+            call=call, pending=self._pending, publishing=self._publishing, consuming=self._consuming
+        )
+        self._outbox.send(message)
 
     def _on_due(self, call: PendingCall[Any]) -> None:
         self._send_control(call, TIMEOUT)

@@ -11,33 +11,31 @@ from crew.client.calling.pending import PendingCalls
 from crew.protocol import properties, topology
 
 
-class OutgoingCall(Outgoing):
+class OutgoingCall(Outgoing, kw_only=True):
     """The message of a pending call. It ends the call if the broker does not take it.
 
-    Args:
+    Attributes:
         consuming: the link that receives the reply; nothing is published while it is not connected.
     """
 
-    def __init__(self, call: PendingCall[Any], pending: PendingCalls, publishing: Link, consuming: Link) -> None:
-        self._call = call
-        self._pending = pending
-        self._publishing = publishing
-        self._consuming = consuming
-        call.unsent = self
+    call: PendingCall[Any]
+    pending: PendingCalls
+    publishing: Link
+    consuming: Link
 
     def is_wanted(self) -> bool:
         """Whether the call is still pending."""
-        return self._pending.get(self._call.id) is self._call
+        return self.pending.get(self.call.id) is self.call
 
     def publish(self) -> Confirm:
         """Publish it with its remaining time; raise ConnectionError where one of the links is not connected."""
-        if not self._consuming.is_ready:
+        if not self.consuming.is_ready:
             raise errors.ConnectionError("the connection for the reply is not ready")
-        call, message = self._call, self._call.message
-        confirm = self._publishing.publish(
+        call, message = self.call, self.call.message
+        confirm = self.publishing.publish(
             topology.DEFAULT_EXCHANGE,
             topology.task_queue_name(message.task),
-            properties.of_call(message, now=time.time(), clock=self._publishing.clock_offset),
+            properties.of_call(message, now=time.time(), clock=self.publishing.clock_offset),
             message.body.data,
             mandatory=True,
         )
@@ -46,23 +44,23 @@ class OutgoingCall(Outgoing):
 
     def on_retry(self, status: ConfirmStatus) -> None:
         """The call waits for the broker again."""
-        self._call.unsent = self
+        self.call.unsent = self
 
     def on_settled(self, confirm: Confirm) -> None:
         """The broker has it, or it ends the call with an error."""
         if confirm.status is ConfirmStatus.CONFIRMED:
-            self._pending.confirm(self._call)
+            self.pending.confirm(self.call)
         else:
             self.on_failed(self._error(confirm))
 
     def on_failed(self, error: Exception) -> None:
         """End the call with `error`."""
         if self.is_wanted():
-            self._pending.settle(self._call.id, error)
+            self.pending.settle(self.call.id, error)
 
     def _error(self, confirm: Confirm) -> Exception:
         """Return what the broker's refusal means to the caller."""
-        task, id = self._call.task, self._call.id
+        task, id = self.call.task, self.call.id
         match confirm.status:
             case ConfirmStatus.TOO_LARGE:
                 return errors.TooLarge(
@@ -76,5 +74,5 @@ class OutgoingCall(Outgoing):
                 return errors.UnknownTask(f"no worker has ever served task {task!r}", task=task, id=id)
             case ConfirmStatus.REFUSED:
                 return errors.Overloaded(f"the queue of task {task!r} is full", task=task, id=id)
-        why = "the broker did not confirm it" if self._publishing.is_ready else "the connection broke"
+        why = "the broker did not confirm it" if self.publishing.is_ready else "the connection broke"
         return errors.ConnectionError(f"call {id} may be lost: {why} after it was sent")

@@ -18,21 +18,18 @@ from crew.protocol import properties, topology
 from crew.protocol.message import Event
 
 
-class OutgoingEvent(AwaitedMessage):
+class OutgoingEvent(AwaitedMessage, kw_only=True):
     """An event on its way to the queues of its topic."""
 
-    def __init__(self, event: Event, link: Link) -> None:
-        super().__init__()
-        self.event = event
-        self.size = len(event.body.data)
-        self._link = link
+    event: Event
+    link: Link
 
     def publish(self) -> Confirm:
         """Publish it once; raise ConnectionError, or Overloaded while the broker has blocked publishing."""
-        if self._link.is_blocked:
+        if self.link.is_blocked:
             raise errors.Overloaded(BLOCKED)
         fields = properties.of_event(self.event, now=time.time())
-        return self._link.publish(topology.PUBSUB, self.event.topic, fields, self.event.body.data, mandatory=False)
+        return self.link.publish(topology.PUBSUB, self.event.topic, fields, self.event.body.data, mandatory=False)
 
 
 class EventPublisher:
@@ -85,7 +82,7 @@ class EventPublisher:
         """Pass `event` to the outbox; raises Overloaded."""
         if self._link.is_blocked:
             raise errors.Overloaded(BLOCKED)
-        message = OutgoingEvent(event, self._link)
+        message = OutgoingEvent(event=event, link=self._link)
         if event.body.to_compress or self._delayed:
             self._delayed += 1
             message.prepare = functools.partial(self._compress_in_turn, message)
@@ -99,7 +96,6 @@ class EventPublisher:
             async with self._turn:
                 body = await off_loop.compressed(message.event.body, self._max_message)
                 message.event = msgspec.structs.replace(message.event, body=body)
-                message.size = len(body.data)
         finally:
             self._delayed -= 1
 

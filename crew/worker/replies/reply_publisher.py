@@ -97,7 +97,7 @@ class ReplyPublisher:
             body,
             on_sent=on_sent,
             instead=instead,
-            on_dropped=on_dropped,
+            on_discarded=on_dropped,
             is_report=is_report,
         )
 
@@ -195,7 +195,7 @@ class ReplyPublisher:
 
         can_be_less = bool(body) or parked != bare
         less = instead if can_be_less else None
-        self._send(topology.PARKED, parked, body, on_sent=on_sent, instead=less, on_dropped=on_dropped)
+        self._send(topology.PARKED, parked, body, on_sent=on_sent, instead=less, on_discarded=on_dropped)
 
     def send_waiting(self) -> None:
         """Send the messages that wait: the link is ready again, or has lost messages."""
@@ -206,4 +206,15 @@ class ReplyPublisher:
         self._outbox.close()
 
     def _send(self, queue: str, properties: Properties, body: bytes, **options: Any) -> None:
-        self._outbox.send(OutgoingReply(self._link, queue, properties, body, stores=self._stores, **options))
+        self._outbox.send(
+            OutgoingReply(
+                id=properties.correlation_id,
+                size=len(body),
+                link=self._link,
+                queue=queue,
+                properties=properties,
+                body=body,
+                stores=self._stores,
+                **options,
+            )
+        )

@@ -5,6 +5,7 @@ message, and its delivery is acknowledged when the broker has confirmed that. It
 broker drops a message that only its own dead-lettering has moved in a cycle.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -73,7 +74,7 @@ class RetryPublisher:
         if result.outcome is not Outcome.WORKER_LOST:  # else that attempt has not failed
             again = msgspec.structs.replace(again, attempt=call.attempt + 1)
 
-        def on_failed(error: Exception | None) -> None:
+        def on_refused(error: Exception | None) -> None:
             _log_failure("retried", call, error, level=logging.WARNING)
             self._replies.reply(call, result, on_sent, run=execution.ended_run())
 
@@ -81,10 +82,10 @@ class RetryPublisher:
             again,
             delay=result.retry_after or 0.0,
             way_back=execution.task.return_queue,
-            is_wanted=lambda: execution.is_acked or execution.delivery.is_ours,
+            wanted=lambda: execution.is_acked or execution.delivery.is_ours,
             until=call.deadline,
             on_sent=lambda: self._on_confirmed(execution, on_sent),
-            on_failed=on_failed,
+            on_refused=on_refused,
         )
 
     def postpone(
@@ -104,7 +105,7 @@ class RetryPublisher:
         if not delivery.redelivered:  # it was not started before
             again = msgspec.structs.replace(again, start_by=call.start_by)
 
-        def on_not_sent(error: Exception | None) -> None:
+        def on_refused(error: Exception | None) -> None:
             if error is None and call.persistent:
                 on_failed()
                 return
@@ -117,9 +118,9 @@ class RetryPublisher:
             again,
             delay=delay,
             way_back=task.return_queue,
-            is_wanted=lambda: not call.persistent or delivery.is_ours,
+            wanted=lambda: not call.persistent or delivery.is_ours,
             on_sent=on_sent,
-            on_failed=on_not_sent,
+            on_refused=on_refused,
         )
 
     def stop(self) -> None:
@@ -127,7 +128,9 @@ class RetryPublisher:
         self._outbox.close()
 
     def _publish(self, call: Call, **options: Any) -> None:
-        message = OutgoingRetry(self._link, self._queues, call, **options)
+        message = OutgoingRetry(id=call.id, link=self._link, queues=self._queues, call=call, **options)
+        if message.delay_ms:
+            message.prepare = functools.partial(self._queues.declare, message.delay_ms)
         if message.is_wanted():
             self._outbox.send(message)
 

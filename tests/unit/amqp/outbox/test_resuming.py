@@ -23,7 +23,7 @@ TOO_LARGE, INVALID, LOST = ConfirmStatus.TOO_LARGE, ConfirmStatus.INVALID, Confi
 
 def prepared(sender: Sender, *steps: Exception | None) -> Message:
     """Make a message with one step for each preparation: None, or the error that it raises."""
-    message, left = Message(sender.link), iter(steps)
+    message, left = Message(link=sender.link, id="1"), iter(steps)
 
     async def prepare() -> None:
         await asyncio.sleep(0)
@@ -96,18 +96,15 @@ async def test_a_message_that_is_not_wanted_when_it_is_prepared_is_forgotten() -
 # --- resuming by itself -----------------------------------------------------------------------------------------------
 
 
-class Awaited(AwaitedMessage):
+class Awaited(AwaitedMessage, kw_only=True):
     """A message whose sender waits for its Confirm."""
 
-    def __init__(self, link: FakeLink, id: str = "1") -> None:
-        super().__init__()
-        self.id = id
-        self._link = link
+    link: FakeLink
 
     def publish(self) -> Confirm:
         """Publish it."""
         given = Properties(correlation_id=self.id, delivery_mode=2)
-        return self._link.publish("", "q", given, b"", mandatory=True)
+        return self.link.publish("", "q", given, b"", mandatory=True)
 
 
 class Closed(FakeLink):
@@ -191,7 +188,7 @@ def test_a_message_is_given_up_when_it_has_waited_too_long_for_the_connection() 
 @pytest.mark.gen_test
 async def test_waiting_messages_fail_when_the_link_is_closed() -> None:
     outbox = Outbox((link := Closed()).as_link(), EVENTS)
-    messages = [Awaited(link, id) for id in "12"]
+    messages = [Awaited(id=id, link=link) for id in "12"]
     for message in messages:
         outbox.send(message)
     errors = await asyncio.gather(*map(outbox.settled, messages), return_exceptions=True)
@@ -203,7 +200,7 @@ async def test_waiting_messages_fail_when_the_link_is_closed() -> None:
 @pytest.mark.gen_test
 async def test_the_sender_of_an_awaited_message_gets_its_confirm() -> None:
     sender = Sender(EVENTS)
-    sender.outbox.send(message := Awaited(sender.link))
+    sender.outbox.send(message := Awaited(id="1", link=sender.link))
     settled = asyncio.ensure_future(sender.outbox.settled(message))
     await asyncio.sleep(0)
     sender.answer(REFUSED)
@@ -216,7 +213,7 @@ async def test_the_sender_of_an_awaited_message_gets_its_confirm() -> None:
 async def test_an_awaited_message_is_forgotten_when_its_sender_is_canceled() -> None:
     sender = Sender(EVENTS)
     sender.link.is_ready = False
-    messages = [Awaited(sender.link, id) for id in "12"]
+    messages = [Awaited(id=id, link=sender.link) for id in "12"]
     for message in messages:
         sender.outbox.send(message)
     for message in messages:
@@ -230,7 +227,7 @@ async def test_an_awaited_message_is_forgotten_when_its_sender_is_canceled() -> 
 @pytest.mark.gen_test
 async def test_an_awaited_message_is_not_published_again_after_its_sender_was_canceled() -> None:
     sender = Sender(EVENTS)
-    sender.outbox.send(message := Awaited(sender.link))
+    sender.outbox.send(message := Awaited(id="1", link=sender.link))
     message.settled.cancel()
     sender.answer(LOST)
     assert sender.published == ["1"]
@@ -240,7 +237,7 @@ async def test_an_awaited_message_is_not_published_again_after_its_sender_was_ca
 async def test_the_confirm_of_an_awaited_message_may_come_after_its_sender_was_canceled() -> None:
     sender = Sender(EVENTS)
     for status in (CONFIRMED, INVALID):
-        sender.outbox.send(message := Awaited(sender.link))
+        sender.outbox.send(message := Awaited(id="1", link=sender.link))
         message.settled.cancel()
         sender.link.confirm_all(status)
     message.on_failed(ConnectionError("closed"))
@@ -251,7 +248,7 @@ async def test_the_confirm_of_an_awaited_message_may_come_after_its_sender_was_c
 async def test_an_awaited_message_that_is_dropped_fails() -> None:
     sender = Sender(EVENTS, max_messages=0)
     sender.link.is_ready = False
-    sender.outbox.send(message := Awaited(sender.link))
+    sender.outbox.send(message := Awaited(id="1", link=sender.link))
     with pytest.raises(ConnectionError, match="too many messages"):
         await sender.outbox.settled(message)
 

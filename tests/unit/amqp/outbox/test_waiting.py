@@ -9,18 +9,19 @@ from crew.amqp.outbox.policy import OutboxPolicy
 from crew.amqp.outbox.waiting import WaitingMessages
 
 
-class AReply(Outgoing):
+class AReply(Outgoing, kw_only=True):
     """A reply of `size` bytes; its name is added to `dropped` when it is discarded."""
 
-    def __init__(self, dropped: list[str], number: int, size: int = 1) -> None:
-        self.id = str(number)
-        self.number = number
-        self.size = size
-        self._dropped = dropped
+    dropped: list[str]
 
     def on_dropped(self) -> None:
         """Record it."""
-        self._dropped.append(str(self.number))
+        self.dropped.append(str(self.number))
+
+
+def a_reply(dropped: list[str], number: int, size: int = 1) -> AReply:
+    """A reply of `size` bytes."""
+    return AReply(id=str(number), number=number, size=size, dropped=dropped)
 
 
 def waiting_replies(**limits: Any) -> WaitingMessages:
@@ -36,7 +37,7 @@ def numbers(messages: list[Outgoing]) -> list[int]:
 def test_waiting_replies_leave_in_the_order_in_which_they_were_first_sent() -> None:
     waiting, dropped = waiting_replies(), list[str]()
     for number in (3, 1, 2):
-        waiting.add(AReply(dropped, number))
+        waiting.add(a_reply(dropped, number))
     assert (len(waiting), waiting.bytes) == (3, 3)
     assert numbers(waiting.take()) == [1, 2, 3]
     assert (len(waiting), waiting.bytes, waiting.take(), dropped) == (0, 0, [], [])
@@ -45,27 +46,27 @@ def test_waiting_replies_leave_in_the_order_in_which_they_were_first_sent() -> N
 def test_the_oldest_replies_are_discarded_when_there_are_too_many() -> None:
     waiting, dropped = waiting_replies(max_messages=2), list[str]()
     for number in range(4):
-        waiting.add(AReply(dropped, number))
+        waiting.add(a_reply(dropped, number))
     assert (numbers(waiting.take()), dropped) == ([2, 3], ["0", "1"])
 
 
 def test_the_oldest_replies_are_discarded_when_they_have_too_many_bytes() -> None:
     waiting, dropped = waiting_replies(max_bytes=10), list[str]()
     for number, size in enumerate([4, 4, 9, 1]):
-        waiting.add(AReply(dropped, number, size))
+        waiting.add(a_reply(dropped, number, size))
     assert waiting.bytes == 10
     assert (numbers(waiting.take()), dropped) == ([2, 3], ["0", "1"])
 
 
 def test_a_reply_larger_than_the_whole_backlog_is_discarded_alone() -> None:
     waiting, dropped = waiting_replies(max_bytes=10), list[str]()
-    waiting.add(AReply(dropped, 1, 11))
+    waiting.add(a_reply(dropped, 1, 11))
     assert (len(waiting), waiting.bytes, dropped) == (0, 0, ["1"])
 
 
 def test_a_removed_message_frees_its_bytes() -> None:
     waiting = waiting_replies()
-    one, other = AReply([], 1, 5), AReply([], 1, 5)
+    one, other = a_reply([], 1, 5), a_reply([], 1, 5)
     waiting.add(one)
     assert not waiting.remove(other), "it does not wait"
     assert (len(waiting), waiting.bytes) == (1, 5)
@@ -80,7 +81,7 @@ def test_a_full_backlog_is_logged_once_when_it_begins_and_once_when_it_ends(
     for _ in range(2):
         caplog.clear()
         for number in range(1_000):
-            waiting.add(AReply(dropped, number))
+            waiting.add(a_reply(dropped, number))
         waiting.take()
         first, last = (record.getMessage() for record in caplog.records)
         assert first == (
