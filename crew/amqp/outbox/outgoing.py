@@ -32,6 +32,9 @@ class Outgoing(msgspec.Struct, eq=False, kw_only=True):
     returns: int = 0
     refused_at: float | None = None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} number {self.number}>"
+
     def publish(self) -> Confirm:
         """Publish it once.
 

@@ -22,6 +22,10 @@ def test_a_message_is_published_at_once_and_settled_with_its_confirm() -> None:
     assert sender.timers.waits == []
 
 
+def test_a_message_is_shown_without_its_body() -> None:
+    assert repr(Sender().send("17")) == "<Message 17 number 1>"
+
+
 @pytest.mark.parametrize("policy", [CALLS, REPLIES, RETRIES, JOBS, EVENTS], ids=lambda policy: policy.name)
 @pytest.mark.parametrize("status", [TOO_LARGE, INVALID])
 def test_a_message_that_the_broker_does_not_accept_is_never_published_again(
