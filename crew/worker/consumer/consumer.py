@@ -158,9 +158,7 @@ class TaskConsumer:
         for execution in self._executions:
             is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
             if is_same and execution.result is None and not execution.delivery.is_ours:
-                execution.delivery = delivery
-                if execution.is_acked:  # on the lost channel: the broker did not get the acknowledgement
-                    self._settlement.acknowledge(delivery)
+                self._settlement.adopt(execution, delivery)
                 return True
         return False
 
@@ -187,7 +185,7 @@ class TaskConsumer:
 
     def must_acknowledge(self, execution: Execution) -> bool:
         """Whether `on_started` acknowledges its delivery."""
-        return execution.runs_once and not execution.is_acked
+        return execution.runs_once and not execution.is_acknowledged and not execution.is_settled
 
     def on_started(self, execution: Execution, is_awaited: bool = True) -> None:
         """Handle the start of an execution: acknowledge it if it runs at most once, and announce it.
@@ -213,12 +211,11 @@ class TaskConsumer:
 
         A call that is retried or requeued waits for the end of that clean-up. Its nested calls end now.
         """
-        if execution.scope is not None and (execution.has_ended or not execution.shields):
+        if execution.scope is not None and (execution.has_ended or not execution.interruption.shields):
             execution.scope.abandon(CALLER_ENDED)
         result = execution.result
         if execution.is_settled or result is None or (result.runs_again and execution in self._executions):
             return
-        execution.is_settled = True
         self._settlement.settle(execution, result)
 
     def on_ended(self, execution: Execution) -> None:
@@ -271,7 +268,7 @@ class TaskConsumer:
         """Interrupt or drop the call that `control` cancels, if it runs or waits here."""
         reason = reason_of(control)
         for execution in [one for one in self._executions if control.is_about(one.call)]:
-            if execution.started is None:
+            if not execution.has_begun:
                 execution.interrupt(reason)  # the executor skips it
             else:
                 self._watchdog.interrupt(execution, reason)
@@ -294,7 +291,7 @@ class TaskConsumer:
     def requeue_waiting(self) -> None:
         """Requeue the calls that have not started."""
         for execution in self._withdraw():
-            self._settlement.requeue(execution.delivery)
+            self._settlement.give_back(execution)
 
     def interrupt_all(self) -> None:
         """Interrupt all running tasks, so that their calls run on other workers."""
@@ -320,7 +317,8 @@ class TaskConsumer:
         """
         if patience is not None:
             _log_unacknowledged(self._executor.running(), patience, now=time.monotonic())
-        self._withdraw()
+        for execution in self._withdraw() + list(self._executions):
+            self._settlement.lose(execution)
         self._flow.clear()
 
     # --- parts of the above -----------------------------------------------------------------------------------------
@@ -336,7 +334,7 @@ class TaskConsumer:
         """Remove and return executions that have not started, except those that are acknowledged or decided already."""
         withdrawn = []
         for execution in self._buffer.withdraw():
-            if execution.is_acked or execution.result is not None:
+            if execution.is_acknowledged or execution.result is not None:
                 self._buffer.put(execution)
             else:
                 self._executions.discard(execution)
@@ -353,7 +351,7 @@ def _log_unacknowledged(executions: Iterable[Execution], timeout: float, *, now:
     """
     for execution in executions:
         ran = now - (execution.started or now)
-        if ran >= timeout and not execution.is_acked:
+        if ran >= timeout and not execution.is_acknowledged and not execution.is_settled:
             name = execution.task.name
             logger.error(
                 "acknowledgement timeout exceeded: the broker redelivers the call: write @Task(%r, long=True), or set "

@@ -72,7 +72,7 @@ class Buffer:
         return heapq.heappop(self._heap)[2]
 
     def _is_taken(self, execution: Execution) -> bool:
-        if self._may_start is None or execution.result is not None or self._may_start() or execution.is_acked:
+        if self._may_start is None or execution.result is not None or self._may_start() or execution.is_acknowledged:
             return True
         self._refused.append(execution)
         return False

@@ -133,7 +133,7 @@ class EventLoopExecutor:
 
     def _signal_if_blocked(self, execution: Execution) -> None:
         """Interrupt the main thread if the loop has not canceled `execution`: a coroutine blocks it, maybe this one."""
-        if not (execution.has_ended or execution.was_interrupted_lately(time.monotonic())):
+        if not (execution.has_ended or execution.interruption.was_raised_lately(time.monotonic())):
             interrupt_main_thread()
 
     # --- on the loop ------------------------------------------------------------------------------------------------
@@ -144,20 +144,20 @@ class EventLoopExecutor:
             self._tasks[execution] = task
             task.add_done_callback(lambda task: self._on_done(execution, task))
         else:
-            execution.has_ended = True
+            execution.end()
             self._on_ended(execution)
 
     def _on_done(self, execution: Execution, task: asyncio.Task[None]) -> None:
         self._tasks.pop(execution, None)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not log it: it is the result of the execution already
-        execution.has_ended = True
+        execution.end()
         self._on_ended(execution)
 
     def _cancel(self, execution: Execution) -> None:
-        task = self._tasks.get(execution)  # also if its slot was freed before
-        if task is not None and not execution.was_interrupted_lately(time.monotonic()) and execution.begin_interrupt():
-            execution.has_pending_interrupt = False
+        task, interruption = self._tasks.get(execution), execution.interruption  # also if its slot was freed before
+        if task is not None and not interruption.was_raised_lately(time.monotonic()) and interruption.begin():
+            interruption.is_pending = False
             task.cancel((execution.reason or InterruptReason.CANCELED).value)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
@@ -180,7 +180,7 @@ class EventLoopExecutor:
             return
         if task is self._tasks.get(execution):
             execution.raise_interrupt(time.monotonic())
-        elif not execution.shields:
+        elif not execution.interruption.shields:
             # An asyncio task that the crew task has created blocks the loop. Once it has ended, the loop cancels the
             # crew task.
             raise asyncio.CancelledError

@@ -82,7 +82,7 @@ class ThreadExecutor:
             return
         thread = self._threads.get(execution)
         with sending:
-            if thread is not None and thread.is_alive() and not execution.has_ended and execution.begin_interrupt():
+            if thread is not None and thread.is_alive() and not execution.has_ended and execution.interruption.begin():
                 raise_in(thread, execution.reason or reason)
 
     def abandon(self, execution: Execution) -> bool:
@@ -125,11 +125,11 @@ class ThreadExecutor:
             execution.decide(
                 worker_lost(f"the worker could not start a thread for task {name!r}", retry_after=RETRY_DELAY)
             )
-            execution.has_ended = True
+            execution.end()
             self._on_ended(execution)
 
     def _run(self, execution: Execution) -> None:
         if execution.result is None:
             execution.run()
-        execution.has_ended = True
+        execution.end()
         self._on_ended(execution)

@@ -64,7 +64,6 @@ class Watchdog:
         self._watched = watched
         self._grace = grace
         self._timer: asyncio.TimerHandle | None = None
-        self._interrupts: dict[Execution, float] = {}  # time.monotonic() of the last `interrupt` of each
 
     def wake(self) -> None:
         """Start checking: an execution runs, or will run soon."""
@@ -84,7 +83,7 @@ class Watchdog:
 
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         """Interrupt `execution` now, and again until it has ended."""
-        self._interrupts[execution] = time.monotonic()
+        execution.interruption.requested_at = time.monotonic()
         self._executor.interrupt(execution, reason)
         self.wake()
 
@@ -109,7 +108,6 @@ class Watchdog:
         for execution in self._executor.running():
             self._check_one(execution, now)
         running = self._executor.running()
-        self._interrupts = {one: when for one, when in self._interrupts.items() if one in running}
         if len(running) == self._executor.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()
 
@@ -140,8 +138,8 @@ class Watchdog:
             again += TIMER_DELAY
             if late < TIMER_DELAY:
                 return
-        is_due = now - self._interrupts.get(execution, -math.inf) >= RESEND_INTERVAL
-        if is_due and not execution.was_interrupted_lately(now, within=again):
+        is_due = now - execution.interruption.requested_at >= RESEND_INTERVAL
+        if is_due and not execution.interruption.was_raised_lately(now, within=again):
             self.interrupt(execution, InterruptReason.TIMEOUT)
         if late >= self._grace and execution.is_interrupted:
             self._watched.on_stuck(execution)

@@ -70,7 +70,7 @@ class SharedState:
     def end(self, execution: Execution) -> None:
         """Record that `execution` has ended; idempotent."""
         with self._lock:
-            slot = execution.take_slot()
+            slot, execution.slot = execution.slot, None
             if slot is not None:
                 self._clear(slot)
                 self._free[slot // self._slots].append(slot)

@@ -297,7 +297,7 @@ async def test_the_crashes_of_a_call_do_not_count_for_another_call_of_the_same_i
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
-    execution.limit = time.monotonic() - 9
+    execution.times.limit = time.monotonic() - 9
     worker.shared_state.begin(0, execution)
     worker.shared_state.record_kill(0, worker.shared_state.overdue(0, time.monotonic()), -9)
     worker.receives(id="nightly", message_id="today", redelivered=True)

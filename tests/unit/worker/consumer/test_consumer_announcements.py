@@ -128,7 +128,7 @@ async def test_the_reported_stack_is_that_at_the_interrupt() -> None:
     worker.executor.text = "in its clean-up"
     execution = worker.starts()
     execution.interrupt(InterruptReason.TIMEOUT)
-    execution.stopped_at = "in its work"
+    execution.interruption.stopped_at = "in its work"
     worker.consumer.on_decided(execution)
     assert failure.decode(worker.replies()[0].body.data).traceback == "in its work"
     worker.consumer.stop()

@@ -125,7 +125,6 @@ async def test_a_job_that_is_canceled_before_its_start_is_handled_has_no_heartbe
     worker = Worker(slots=2)
     worker.receives(is_job=True)
     (execution,) = worker.executor.executions
-    execution.begin()
     worker.consumer.cancel(Control(id="17", reason="canceled"))
     worker.consumer.on_started(execution)
     worker.finish(execution)

@@ -126,7 +126,7 @@ async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_with_ad
 ) -> None:
     worker = Worker(long=long, slots=2)
     too_long = worker.starts(id="too_long")
-    too_long.started = time.monotonic() - 3.5
+    too_long.times.started = time.monotonic() - 3.5
     worker.starts("innocent", task="other")
     with caplog.at_level(logging.ERROR):
         worker.consumer.on_lost(3.0)

@@ -248,7 +248,7 @@ def test_an_interrupt_that_is_sent_again_still_waits_for_the_end_of_a_shield() -
         for _ in range(2):
             runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
         assert outcome_of(execution) is Outcome.TIMED_OUT, "its caller need not wait"
-        eventually(lambda: execution.has_pending_interrupt)
+        eventually(lambda: execution.interruption.is_pending)
         assert not task.cancelled
         task.go = True
         runner.ends(execution)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from crew.protocol.message import Outcome
-from crew.worker.execution.execution import ONE_INTERRUPT, Execution
+from crew.worker.execution.execution import Execution
 from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.interruption import ONE_INTERRUPT
 from crew.worker.executors import main_thread
 from crew.worker.executors.main_thread import MainThreadExecutor
 from tests.support.deliveries import an_execution, outcome_of, value_of
