@@ -8,8 +8,8 @@ from crew.protocol import topology
 from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome
 from crew.protocol.properties import MalformedMessage
-from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.execution.execution import Execution, refused_run
+from crew.worker.execution.held import Held
 from crew.worker.execution.result import NO_BODY, Result, failed_with
 from crew.worker.execution.state import ExecutionEvent, ExecutionState
 from crew.worker.job_reports.jobs import JobReports
@@ -21,7 +21,7 @@ class Settlement:
     """Settles executions and refused deliveries. All methods run on the I/O thread.
 
     Args:
-        flow: counts the deliveries that are held.
+        held: the deliveries and executions.
         where: returns the stack of an execution, as the text of a traceback; None if callers do not get it.
     """
 
@@ -30,13 +30,13 @@ class Settlement:
         replies: ReplyPublisher,
         retries: RetryPublisher,
         job_reports: JobReports,
-        flow: FlowControl,
+        held: Held,
         *,
         where: Callable[[Execution], str] | None,
     ) -> None:
         self._replies = replies
         self._retries = retries
-        self._flow = flow
+        self._held = held
         self._job_reports = job_reports
         self._where = where
 
@@ -54,7 +54,8 @@ class Settlement:
         still_runs = execution.is_interrupted and not execution.has_ended  # a retry would run at the same time
         if result.retry_after is None or still_runs:
             on_dropped = functools.partial(self._discard, execution)
-            self._replies.reply(execution.call, result, on_sent, on_dropped, run=execution.ended_run())
+            run = execution.ended_run() if execution.call.is_job else None
+            self._replies.reply(execution.call, result, on_sent, on_dropped, run=run)
         else:
             self._retries.send(execution, result, on_sent)
 
@@ -154,12 +155,12 @@ class Settlement:
         """Acknowledge a delivery; if its channel is gone, it is no longer counted as held."""
         is_acked = delivery.ack()
         if is_acked:
-            self._flow.remove(delivery.queue)
+            self._held.release(delivery)
         return is_acked
 
     def requeue(self, delivery: Delivery) -> bool:
         """Return a delivery to its queue; False if it was lost with its channel, and is returned by the broker."""
         is_requeued = delivery.requeue()
         if is_requeued:
-            self._flow.remove(delivery.queue)
+            self._held.release(delivery)
         return is_requeued

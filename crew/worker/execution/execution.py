@@ -23,7 +23,7 @@ from crew.errors import Interrupt, TooLarge
 from crew.protocol import deadline, failure, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
-from crew.protocol.message import Body, Call, Headers, Outcome, Run
+from crew.protocol.message import Call, Headers, Outcome, Run
 from crew.worker.execution.interrupt import CancelToken, InterruptReason
 from crew.worker.execution.interruption import Interruption
 from crew.worker.execution.latest_progress import LatestProgress
@@ -153,11 +153,6 @@ class Execution:
         """When it must have ended (time.monotonic()); None: no limit."""
         return self.times.limit
 
-    @property
-    def run_time(self) -> float | None:
-        """Seconds that it has run, once it has ended."""
-        return self.times.run_time
-
     # --- steps ------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -228,7 +223,11 @@ class Execution:
     def _returned(self, value: object) -> Result:
         if forked_child.is_child:
             forked_child.end()
-        return Result(Outcome.RETURNED, self._encoded(value), user_headers.check(self.headers))
+        try:
+            body = codec.encode(value, self._serializer(value), max_size=self._max_message)
+        except TooLarge as error:
+            raise self._too_large(error) from None
+        return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
 
     async def _returned_async(self, value: object) -> Result:
         """As `_returned`; another thread compresses a large value."""
@@ -267,12 +266,6 @@ class Execution:
             self.times.run_time = time.monotonic() - self.times.started
         self.end()
 
-    def _encoded(self, value: object) -> Body:
-        try:
-            return codec.encode(value, self._serializer(value), max_size=self._max_message)
-        except TooLarge as error:
-            raise self._too_large(error) from None
-
     def _too_large(self, error: TooLarge) -> TooLarge:
         return TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}")
 
@@ -297,7 +290,8 @@ class Execution:
     @property
     def is_interrupted(self) -> bool:
         """Whether an interrupt, not the task, decided the result."""
-        return self.reason is not None
+        decisions = self.state.decisions
+        return bool(decisions) and decisions[0].reason is not None
 
     def decide(self, result: Result) -> bool:
         """Set its result; False if another result was set before."""

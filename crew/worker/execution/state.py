@@ -127,6 +127,11 @@ CONDITIONS: Final[dict[ExecutionEvent, tuple[frozenset[ExecutionState], ...]]] =
 
 _FIRST: Final = frozenset(next(iter(table)) for table in TRANSITIONS.values())  # the state in which each part begins
 
+_PART: Final = {state: part for part, table in TRANSITIONS.items() for state in table}
+_CHECKS: Final = {
+    event: tuple(tuple((_PART[state], state) for state in one) for one in alternatives)
+    for event, alternatives in CONDITIONS.items()
+}
 _MOVES: Final = {
     event: (part, {state: targets[event] for state, targets in table.items() if event in targets})
     for part, table in TRANSITIONS.items()
@@ -188,15 +193,21 @@ class ExecutionStateMachine(msgspec.Struct, eq=False):
     def allows(self, event: ExecutionEvent) -> bool:
         """Whether the tables allow `event` now."""
         part, targets = _MOVES[event]
-        return getattr(self, part) in targets and self._meets(event)
+        return getattr(self, part) in targets and (event not in _CHECKS or self._meets(event))
 
     def move(self, event: ExecutionEvent) -> None:
         """Change the state by `event`; raise RuntimeError where the tables forbid it."""
         part, targets = _MOVES[event]
         target = targets.get(getattr(self, part))
-        if target is None or (event in CONDITIONS and not self._meets(event)):
+        if target is None or (event in _CHECKS and not self._meets(event)):
             raise RuntimeError(f"execution is {self}: event {event.value!r} is not allowed in this state")
         setattr(self, part, target)
 
     def _meets(self, event: ExecutionEvent) -> bool:
-        return event not in CONDITIONS or any(map(frozenset(self.states()).issuperset, CONDITIONS[event]))
+        for alternative in _CHECKS[event]:
+            for part, state in alternative:
+                if getattr(self, part) is not state:
+                    break
+            else:
+                return True
+        return False

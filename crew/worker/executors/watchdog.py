@@ -12,6 +12,7 @@ import time
 from typing import Final, Protocol
 
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors.contract import RESEND_INTERVAL, Executor
 
@@ -59,7 +60,8 @@ class Watchdog:
         grace: seconds between the first interrupt and `on_stuck`.
     """
 
-    def __init__(self, executor: Executor, watched: Watched, *, grace: float) -> None:
+    def __init__(self, executor: Executor, watched: Watched, held: Held, *, grace: float) -> None:
+        self._held = held
         self._executor = executor
         self._watched = watched
         self._grace = grace
@@ -105,14 +107,14 @@ class Watchdog:
             self._schedule_next(now)
 
     def _check_all(self, now: float) -> None:
-        for execution in self._executor.running():
+        for execution in self._held.running():
             self._check_one(execution, now)
-        running = self._executor.running()
-        if len(running) == self._executor.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
+        running = self._held.running()
+        if len(running) >= self._executor.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()
 
     def _schedule_next(self, now: float) -> None:
-        limits = [one.limit for one in self._executor.running() if one.limit is not None]
+        limits = [one.limit for one in self._held.running() if one.limit is not None]
         _shorten_switch_interval(self, near=min(limits, default=math.inf) <= now + NEAR)
         if self._watched.has_work():
             if self._executor.has_timer:

@@ -57,7 +57,11 @@ class SharedState:
                 free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
             if free:
                 slot = free.pop()
-                self._write_lost_call(slot, execution)
+                # Before the key of the slot: a process may die between any two lines.
+                if execution.runs_once:
+                    self._write_lost_call(slot, execution)
+                else:
+                    _LENGTH.pack_into(self._memory, self._lost_calls_at + slot * _LOST_CALL.size, 0)
                 execution.slot = slot
                 self._write_limit(slot, execution)
 
@@ -192,12 +196,8 @@ class SharedState:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _key(execution.call.key), execution.due or 0.0)
 
     def _write_lost_call(self, slot: int, execution: Execution) -> None:
-        """Write it before the key of the slot: a process may die between any two lines."""
-        data = lost_call.encode(execution.call, execution.started_run()) if execution.runs_once else b""
-        if data:
-            _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
-        else:
-            _LENGTH.pack_into(self._memory, self._lost_call_at(slot), 0)
+        data = lost_call.encode(execution.call, execution.started_run())
+        _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
 
     def _read_lost_call(self, slot: int) -> LostCall:
         length, code, is_overdue, data = _LOST_CALL.unpack_from(self._memory, self._lost_call_at(slot))

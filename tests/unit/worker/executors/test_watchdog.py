@@ -47,7 +47,7 @@ class Seen:
         self.note("decided", execution)
 
     def on_ended(self, execution: Execution) -> None:
-        self.executor.release(execution)
+        self.executor.held.remove(execution)
         self.note("ended", execution)
 
     def on_stuck(self, execution: Execution) -> None:
@@ -60,7 +60,7 @@ class Seen:
 def watched(executor: PlayedExecutor, *, grace: float = 5.0) -> tuple[Watchdog, Seen]:
     """A watchdog of `executor`, and its reports."""
     seen = Seen(executor)
-    return Watchdog(executor, seen, grace=grace), seen
+    return Watchdog(executor, seen, executor.held, grace=grace), seen
 
 
 @pytest.mark.gen_test
