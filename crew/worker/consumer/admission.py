@@ -94,7 +94,7 @@ class Admission:
         status = self._shared_state.exit_status(call.key) if crashes else ""
         revoked = self._revoked.get(call.id, call.deadline, is_job=call.is_job)
         refused = refusal(call, task, crashes, revoked, exit_status=status)
-        if refused is None and is_new and waited_too_long(call):
+        if refused is None and is_new and call.start_by is not None and waited_too_long(call):
             refused = expired(call)
         if refused is None:
             return Admitted(crashes) if crashes else ADMITTED

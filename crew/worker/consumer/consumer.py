@@ -225,7 +225,7 @@ class TaskConsumer:
         if self._held.remove(execution):
             execution.end()
             self._log.end(execution)
-            if execution.is_settled:  # its task has cleaned up since
+            if execution.call.is_job and execution.is_settled:  # its task has cleaned up since
                 self._settlement.send_last_progress(execution)
             self._free(execution)
             if execution.times.run_time is not None:

@@ -50,12 +50,11 @@ class Prefetch:
         self.is_quick = is_settled and self._typical <= AHEAD
         if not (is_settled or long):
             return False
-        before, self._ahead = self._ahead, self._level()
-        self.window = self._fixed or self._slots + self._ahead
-        return self._ahead != before and self._fixed is None
-
-    def _level(self) -> int:
-        """Highest level that the typical run time allows; the present one stays until only half of it is allowed."""
-        allowed = AHEAD / max(self._typical, 1e-9) if self._seen >= SETTLED else 0.0
+        allowed = AHEAD / max(self._typical, 1e-9) if is_settled else 0.0
         best = LEVELS[bisect.bisect_right(LEVELS, allowed) - 1]
-        return self._ahead if best < self._ahead and allowed >= self._ahead / 2 else best
+        # The present level stays until the typical run time allows only half of it.
+        if best == self._ahead or (best < self._ahead and allowed >= self._ahead / 2):
+            return False
+        self._ahead = best
+        self.window = self._fixed or self._slots + best
+        return self._fixed is None

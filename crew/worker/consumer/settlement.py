@@ -51,8 +51,8 @@ class Settlement:
             self._discard(execution)
             return
         on_sent = functools.partial(self._confirm, execution)
-        still_runs = execution.is_interrupted and not execution.has_ended  # a retry would run at the same time
-        if result.retry_after is None or still_runs:
+        # A retry would run at the same time as an interrupted task that cleans up.
+        if result.retry_after is None or (execution.is_interrupted and not execution.has_ended):
             on_dropped = functools.partial(self._discard, execution)
             run = execution.ended_run() if execution.call.is_job else None
             self._replies.reply(execution.call, result, on_sent, on_dropped, run=run)

@@ -13,7 +13,7 @@ from crew.worker.consumer.starts import Need
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.held import Held
 from crew.worker.executors.buffer import Buffer
-from crew.worker.executors.contract import Executor
+from crew.worker.executors.contract import Executor, OnExecution
 from crew.worker.executors.event_loop import EventLoopExecutor
 from crew.worker.executors.main_thread import MainThreadExecutor
 from crew.worker.executors.thread_pool import ThreadExecutor
@@ -48,6 +48,7 @@ class TaskGroup:
     ) -> None:
         self.tasks = list(tasks)
         self.consumer: TaskConsumer
+        self._handle_end: OnExecution  # on the I/O thread
         self._options = options
         self._number = number
         self._shared_state = shared_state
@@ -77,6 +78,7 @@ class TaskGroup:
             debug=self._options.is_debugging,
             **parts,
         )
+        self._handle_end = self.consumer.on_ended if self._replacement is None else self._on_ended
 
     def serve(self) -> None:
         """Run tasks in the calling thread until `stop`."""
@@ -134,7 +136,7 @@ class TaskGroup:
 
     def _post_end(self, execution: Execution) -> None:
         """Handle an end, in any thread."""
-        self._mailbox.post(self.consumer.on_ended if self._replacement is None else self._on_ended, execution)
+        self._mailbox.post(self._handle_end, execution)
 
     def _on_main_started(self, execution: Execution) -> None:
         """Handle a start, in the main thread: wait for the announcement, as the task may never release the GIL."""
@@ -148,7 +150,7 @@ class TaskGroup:
     def _on_main_ended(self, execution: Execution) -> None:
         """Handle an end, in the main thread."""
         self._shared_state.end(execution)
-        self._post_end(execution)
+        self._mailbox.post(self._handle_end, execution)
 
 
 def task_groups(

@@ -264,7 +264,7 @@ class Execution:
     def _finish(self) -> None:
         if self.times.started is not None:
             self.times.run_time = time.monotonic() - self.times.started
-        self.end()
+        self.state.move(ExecutionEvent.END)
 
     def _too_large(self, error: TooLarge) -> TooLarge:
         return TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}")

@@ -101,7 +101,8 @@ class MainThreadExecutor:
                     "execution failed outside of its task: call_id=%s task=%s", execution.call.id, execution.task.name
                 )
             execution.decide(failed_with(Outcome.RAISED, describe(error)))
-        execution.end()
+        if not execution.has_ended:
+            execution.end()
         self._current = None
         if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
             self._take_signals()

@@ -63,20 +63,22 @@ class SharedState:
                 else:
                     _LENGTH.pack_into(self._memory, self._lost_calls_at + slot * _LOST_CALL.size, 0)
                 execution.slot = slot
-                self._write_limit(slot, execution)
+                key, limit = _key(execution.call.key), execution.times.limit
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, limit or 0.0)
 
     def note_limit(self, execution: Execution) -> None:
         """Record the new limit of `execution`."""
         with self._lock:
             if execution.slot is not None:
-                self._write_limit(execution.slot, execution)
+                key, due = _key(execution.call.key), execution.due
+                _SLOT.pack_into(self._memory, execution.slot * _SLOT.size, key, due or 0.0)
 
     def end(self, execution: Execution) -> None:
         """Record that `execution` has ended; idempotent."""
         with self._lock:
             slot, execution.slot = execution.slot, None
             if slot is not None:
-                self._clear(slot)
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
                 self._free[slot // self._slots].append(slot)
 
     def mark_alive(self, process: int) -> None:
@@ -191,9 +193,6 @@ class SharedState:
 
     def _clear(self, slot: int) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
-
-    def _write_limit(self, slot: int, execution: Execution) -> None:
-        _SLOT.pack_into(self._memory, slot * _SLOT.size, _key(execution.call.key), execution.due or 0.0)
 
     def _write_lost_call(self, slot: int, execution: Execution) -> None:
         data = lost_call.encode(execution.call, execution.started_run())
