@@ -66,14 +66,14 @@ class Settlement:
             self._move(execution, ExecutionEvent.ACKNOWLEDGE, is_done=self.acknowledge(execution.delivery))
 
     def _discard(self, execution: Execution) -> None:
-        """Requeue its delivery, if it is held still: there is no reply, or a full backlog has discarded it."""
+        """Requeue its delivery: there is no reply, or a full backlog has discarded it."""
         execution.state.move(ExecutionEvent.DISCARD)
-        if execution.state.delivery is ExecutionState.HELD:
-            self.give_back(execution)
+        self.give_back(execution)
 
     def give_back(self, execution: Execution) -> None:
-        """Return its delivery to its queue."""
-        self._move(execution, ExecutionEvent.REQUEUE, is_done=self.requeue(execution.delivery))
+        """Return its delivery to its queue, if it is held still."""
+        if execution.state.delivery is ExecutionState.HELD:
+            self._move(execution, ExecutionEvent.REQUEUE, is_done=self.requeue(execution.delivery))
 
     def _move(self, execution: Execution, event: ExecutionEvent, *, is_done: bool) -> None:
         """Record `event`, or the loss of its delivery if that was the reason why it could not be done."""

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from contextvars import ContextVar
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -25,26 +25,15 @@ from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Headers, Outcome, Run
 from crew.worker.execution.interrupt import CancelToken, InterruptReason
+from crew.worker.execution.interrupted import NestedCall, interrupted
 from crew.worker.execution.interruption import Interruption
 from crew.worker.execution.latest_progress import LatestProgress
-from crew.worker.execution.result import REDELIVERED, Result, deadline_passed, failed_with, timed_out, worker_lost
+from crew.worker.execution.result import Result, deadline_passed, failed_with
 from crew.worker.execution.state import Decision, ExecutionEvent, ExecutionState, ExecutionStateMachine
 from crew.worker.posix import forked_child
 from crew.worker.task import Task
 
 CALLER_ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is abandoned
-
-
-class NestedCall(Protocol):
-    """A call that a task has made, as its execution sees it."""
-
-    @property
-    def task(self) -> str:
-        """Name of the called task."""
-
-    @property
-    def has_started(self) -> bool:
-        """Whether a worker has started it."""
 
 
 class Times(msgspec.Struct, eq=False):
@@ -302,7 +291,7 @@ class Execution:
 
         This does not stop the task: its executor does, and only for the caller that gets True here.
         """
-        if not self.state.decide(Decision(_interrupted(self, reason), reason, time.monotonic())):
+        if not self.state.decide(Decision(interrupted(self, reason), reason, time.monotonic())):
             return False
         self.canceled.set()
         return True
@@ -382,33 +371,3 @@ def refused_run(call: Call, executions: int) -> Run | None:
 def host_and_pid() -> str:
     """This process, as "host:pid"."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _interrupted(execution: Execution, reason: InterruptReason) -> Result:
-    task = execution.task.name
-    match reason:
-        case InterruptReason.TIMEOUT:
-            now = time.monotonic()
-            ran = now - (execution.times.started or now)
-            return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
-        case InterruptReason.CANCELED:
-            return failed_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was canceled"))
-        case InterruptReason.DRAIN if execution.call.persistent and (
-            execution.runs_once or execution.call.start_by is not None
-        ):
-            return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
-        case InterruptReason.DRAIN if execution.call.persistent:
-            return REDELIVERED
-        case InterruptReason.DRAIN:
-            return worker_lost(
-                f"the worker of task {task!r} was stopped while it ran; the call is not persistent and is not retried"
-            )
-
-
-def _waiting(nested: NestedCall | None) -> str:
-    """The nested call that an interrupted task waited for. If no worker had started it, slots may be too few."""
-    if nested is None:
-        return ""
-    return f", while it waited for task {nested.task!r}" + (
-        "" if nested.has_started else ", which no worker had started"
-    )

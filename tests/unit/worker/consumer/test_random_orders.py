@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from crew.amqp import ConfirmStatus, Delivery
 from crew.protocol import properties
@@ -72,6 +72,11 @@ class Orders(RuleBasedStateMachine):
 
     # --- events -----------------------------------------------------------------------------------------------------
 
+    def is_connected(self) -> bool:
+        """Whether the broker can deliver."""
+        return self.worker.channel.is_open
+
+    @precondition(is_connected)
     @rule(runs_once=st.booleans())
     def receive(self, runs_once: bool) -> None:
         """A caller makes a call."""
@@ -136,6 +141,11 @@ class Orders(RuleBasedStateMachine):
         self.do(self.worker.publishing.confirm_all)
 
     @rule()
+    def break_connection(self) -> None:
+        """The connection breaks, and the worker has not noticed that yet."""
+        self.worker.channel.is_open = False
+
+    @rule()
     def lose_connection(self) -> None:
         """The connection is lost; over the next one the broker delivers again what was not acknowledged."""
         lost, self.deliveries = self.deliveries, {}
@@ -149,7 +159,7 @@ class Orders(RuleBasedStateMachine):
 
     def redeliver_requeued(self) -> None:
         """The broker delivers again what was requeued; while the worker is paused, it requeues that at once."""
-        if self.worker.consumer._flow.is_open:
+        if self.worker.consumer._flow.is_open and self.is_connected():
             channel = self.worker.channel
             for delivery, id in list(self.deliveries.items()):
                 if delivery.tag in channel.requeued:
@@ -191,6 +201,8 @@ class Orders(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Each execution ends, and nothing is held any more."""
+        if not self.is_connected():
+            self.lose_connection()
         held = self.worker.executor.held
         while held.has_work:
             self.end(0, is_reported=True)
