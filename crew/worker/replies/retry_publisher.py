@@ -82,7 +82,7 @@ class RetryPublisher:
             again,
             delay=result.retry_after or 0.0,
             way_back=execution.task.return_queue,
-            wanted=lambda: execution.is_acked or execution.delivery.is_ours,
+            wanted=lambda: execution.is_acknowledged or execution.delivery.is_ours,
             until=call.deadline,
             on_sent=lambda: self._on_confirmed(execution, on_sent),
             on_refused=on_refused,
