@@ -21,7 +21,8 @@ from crew.client.options import SUBMIT_RENAMES, SubmitOptions
 from crew.duration import Duration, parse_duration
 from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.maintenance.loop import Maintenance
+from crew.jobs.maintenance.maintenance import Maintenance
+from crew.jobs.maintenance.watermark import Watermark
 from crew.jobs.notifier import Notifier
 from crew.jobs.publisher import Publisher
 from crew.jobs.quota import Usage
@@ -96,13 +97,12 @@ class JobService:
         self._waiters = Waiters(store.several)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True
-        is_behind = functools.partial(self._inbox.is_behind, self._link)
-        self._maintenance = Maintenance(
-            store, self._publisher, apply=self._apply, consuming_for=self._consuming_for, is_behind=is_behind
+        self._watermark = Watermark(
+            depth=lambda: self._link.depth(store.queue), settle=self._inbox.settle, publish=self._tell_gateways
         )
+        self._maintenance = Maintenance(store, self._publisher, self._watermark, apply=self._apply)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
-        self._consuming_since: float | None = None  # time.monotonic()
         self._not_consuming_since: float | None = None  # time.monotonic()
         self.decode = codec.decoder_of(client.settings)
         self.is_leaving = False
@@ -156,6 +156,7 @@ class JobService:
 
     async def _pause(self) -> None:
         """Stop consuming reports."""
+        self._watermark.on_lost()
         await asyncio.wait([self._start(self._link.pause(self.store.queue))], timeout=PAUSED_WITHIN)
 
     def _cancel_tasks(self) -> None:
@@ -178,7 +179,7 @@ class JobService:
                     logger.error("job store cannot be opened, retrying in %g s: %s", RETRY_STORE, error)
                 logged = str(error)
                 await asyncio.sleep(RETRY_STORE)
-        self._client.subscribe(self.store.queue, self._on_commit_elsewhere)
+        self._client.subscribe(self.store.queue, self._on_gateway_event)
         self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
         self._not_consuming_since = time.monotonic()
         self._link.open()
@@ -371,7 +372,11 @@ class JobService:
         """Wake the waiters for these jobs, here and at other gateways; `ended` are some of `changed`."""
         if changed:
             self._waiters.wake(changed, ended)
-            self._start(self._publish({"from": self._client.id, "changed": changed, "ended": ended}))
+            self._tell_gateways({"changed": changed, "ended": ended})
+
+    def _tell_gateways(self, event: dict[str, Any]) -> None:
+        """Publish an event to the other gateways of the store."""
+        self._start(self._publish({"from": self._client.id, **event}))
 
     async def _publish(self, payload: dict[str, Any]) -> None:
         await self._client.publish(self.store.queue, payload)
@@ -382,8 +387,8 @@ class JobService:
         ids = [job.id for job in replaced]
         self._wake(ids, ids)  # `replaced` has the records of before; by now all these jobs are canceled
 
-    def _on_commit_elsewhere(self, event: Event) -> None:
-        """Wake the waiters for jobs that another gateway has committed."""
+    def _on_gateway_event(self, event: Event) -> None:
+        """Another gateway has committed reports, or asks which reports are committed here, or answers that."""
         match event.payload:
             case {"from": self._client.id}:
                 return
@@ -391,6 +396,10 @@ class JobService:
                 self._waiters.wake(map(str, changed), list(map(str, ended)))
             case {"changed": [*changed]}:  # of an older crew, which does not send `ended`
                 self._waiters.wake(map(str, changed), list(map(str, changed)))
+            case {"checkpoint": str(checkpoint)}:
+                self._start(self._watermark.answer(checkpoint))
+            case {"settled": [*checkpoints], "consumer": str(consumer)}:
+                self._watermark.on_settled(checkpoints, consumer)
 
     def _on_revocation_request(self, request: RevocationRequest) -> None:
         """A worker has started: answer it, and publish the jobs that wait for a worker of its tasks."""
@@ -401,18 +410,15 @@ class JobService:
     # --- consuming and background work ------------------------------------------------------------------------------
 
     def _on_consuming(self) -> None:
-        self._consuming_since = time.monotonic()
+        self._watermark.on_consuming()
         self._not_consuming_since = None
         self._publisher.on_queue_declared()
         self._maintenance.wake()
 
     def _on_lost(self) -> None:
-        self._consuming_since = None
+        self._watermark.on_lost()
         self._not_consuming_since = time.monotonic()
         self._inbox.on_lost()
-
-    def _consuming_for(self) -> float:
-        return 0.0 if self._consuming_since is None else time.monotonic() - self._consuming_since
 
     def _start(self, step: Any) -> "asyncio.Task[None]":
         """Run `step` in the background. If it fails, a poll or the maintenance does its work later."""

@@ -121,5 +121,5 @@ async def test_another_gateway_wakes_waiters_for_the_end_of_a_job(tmp_path: Path
                 for name, value in payload.items()
             }
         with gateway.jobs._waiters.waiting(id) as woken:
-            gateway.jobs._on_commit_elsewhere(Event("jobs", payload, {}))
+            gateway.jobs._on_gateway_event(Event("jobs", payload, {}))
             assert woken.is_set() is wakes
