@@ -118,6 +118,7 @@ def specify(
         target=target,
         created=now,
         publish_at=now + LEASE,
+        submit_until=now + LEASE,
     )
     if idempotency_key is not None:
         job = msgspec.structs.replace(job, fingerprint=_fingerprint(job))
@@ -166,7 +167,7 @@ def renew(specification: Specification) -> Specification:
     """Return `specification` with its times counted from now."""
     job, now = specification.job, time.time()
     start_by = None if job.start_by is None else now + job.start_by - job.created
-    job = msgspec.structs.replace(job, created=now, publish_at=now + LEASE, start_by=start_by)
+    job = msgspec.structs.replace(job, created=now, start_by=start_by, publish_at=now + LEASE, submit_until=now + LEASE)
     return msgspec.structs.replace(specification, job=job)
 
 
