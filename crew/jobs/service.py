@@ -7,8 +7,9 @@ reports wake the waiters. Gateways that share a store tell each other of commits
 import asyncio
 import functools
 import logging
+import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from crew import errors, forks
@@ -366,13 +367,14 @@ class JobService:
         late = [one for one in applied if one.is_late and one.report.status is not JobStatus.STARTED]
         if late:
             logger.debug("late or repeated job reports discarded: reports=%d", len(late))
-        self._wake([job.id for job in changed], [job.id for job in changed if job.status.is_final])
+        self._wake({job.id: job.version for job in changed}, [job.id for job in changed if job.status.is_final])
 
-    def _wake(self, changed: Sequence[str], ended: Sequence[str]) -> None:
-        """Wake the waiters for these jobs, here and at other gateways; `ended` are some of `changed`."""
-        if changed:
-            self._waiters.wake(changed, ended)
-            self._tell_gateways({"changed": changed, "ended": ended})
+    def _wake(self, versions: Mapping[str, int], ended: Sequence[str]) -> None:
+        """Wake the waiters for these versions of jobs, here and at other gateways; `ended` are some of the jobs."""
+        if versions:
+            self._waiters.wake(versions, ended)
+            event = {"changed": list(versions), "versions": list(versions.values()), "ended": ended}
+            self._tell_gateways(event)
 
     def _tell_gateways(self, event: dict[str, Any]) -> None:
         """Publish an event to the other gateways of the store."""
@@ -384,18 +386,18 @@ class JobService:
     def _on_replaced(self, replaced: Sequence[Job]) -> None:
         for job in replaced:
             self._notifier.cancel(job)
-        ids = [job.id for job in replaced]
-        self._wake(ids, ids)  # `replaced` has the records of before; by now all these jobs are canceled
+        # `replaced` has the records of before. By now all these jobs are canceled.
+        self._wake({job.id: job.version + 1 for job in replaced}, [job.id for job in replaced])
 
     def _on_gateway_event(self, event: Event) -> None:
         """Another gateway has committed reports, or asks which reports are committed here, or answers that."""
         match event.payload:
             case {"from": self._client.id}:
                 return
-            case {"changed": [*changed], "ended": [*ended]}:
-                self._waiters.wake(map(str, changed), list(map(str, ended)))
+            case {"changed": [*changed], "ended": [*ended], **others}:
+                self._waiters.wake(_versions(changed, others.get("versions")), list(map(str, ended)))
             case {"changed": [*changed]}:  # of an older crew, which does not send `ended`
-                self._waiters.wake(map(str, changed), list(map(str, changed)))
+                self._waiters.wake(_versions(changed, None), list(map(str, changed)))
             case {"checkpoint": str(checkpoint)}:
                 self._start(self._watermark.answer(checkpoint))
             case {"settled": [*checkpoints], "consumer": str(consumer)}:
@@ -451,6 +453,13 @@ class JobStore(Store):
     def service(self, client: JobsClient) -> JobService:
         """Make the service that runs the jobs of this store with `client`."""
         return JobService(client, self)
+
+
+def _versions(ids: Sequence[Any], versions: Any) -> dict[str, int]:
+    """The committed versions in an event, by job; an older crew sends none, so that each counts as new."""
+    if isinstance(versions, list) and len(versions) == len(ids) and all(isinstance(one, int) for one in versions):
+        return dict(zip(map(str, ids), versions, strict=True))
+    return dict.fromkeys(map(str, ids), sys.maxsize)
 
 
 async def _logged(step: Any) -> None:
