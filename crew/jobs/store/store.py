@@ -127,7 +127,7 @@ class Store:
         await self._writer.write(update.mark_enqueued, (id, at))
 
     async def postpone(self, id: str, until: float) -> None:
-        """Let no gateway publish the job before `until`."""
+        """Accept the job, and let no gateway publish it before `until`."""
         await self._writer.write(update.postpone, (id, until))
 
     async def make_due(self, tasks: Collection[str], now: float, *, before: float) -> int:
