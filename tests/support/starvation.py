@@ -1,4 +1,4 @@
-"""Measures how long this process waited for a CPU: delays of a busy machine are not failures of crew."""
+"""Measures how long a process waited for a CPU: delays of a busy machine are not failures of crew."""
 
 import asyncio
 import bisect
@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Final
 
 WAITED: Final = Path("/proc/self/schedstat")  # of the main thread: ns on a CPU, ns in its queue, turns; Linux only
+
+
+def waited_for_cpu(pid: int | str = "self") -> float:
+    """Seconds for which the threads that a process has now have waited for a CPU, summed; 0.0 without Linux."""
+    waited = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            waited += int(thread.read_text().split()[1])
+    return waited / 1e9
 
 
 @contextlib.contextmanager
