@@ -37,6 +37,7 @@ def finding(findings: dict[str, Finding | Exception], case: Case) -> Finding:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_hanging_task_only_delays_other_calls(case: Case, finding: Finding) -> None:
