@@ -1,6 +1,6 @@
 """Random calls and cancels on workers that crash at random: every guarantee holds for each call.
 
-Replay a seed with `CREW_CHAOS_SEED=7 pytest tests/integration/test_chaos.py`; `make soak` runs more of them.
+Replay a seed with `CREW_CHAOS_SEED=7 pytest --chaos tests/integration/test_chaos.py`; `make soak` runs more of them.
 """
 
 import functools
@@ -54,14 +54,13 @@ SEEN = {str, crew.TimeoutError, crew.ExpirationError, crew.Canceled, crew.TaskFa
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each seed: those of CREW_CHAOS_SEED, else seed 1, and more seeds in `make chaos`."""
+    """One test for each seed: those of CREW_CHAOS_SEED, else the first `SEEDS`, or ten times as many for a soak."""
     count = SEEDS * (10 if metafunc.config.getoption("--soak") else 1)
     seeds = [int(seed) for seed in os.environ.get("CREW_CHAOS_SEED", "").split(",") if seed]
-    more = [] if seeds else [pytest.param(seed, marks=pytest.mark.chaos) for seed in range(2, count + 1)]
-    metafunc.parametrize("seed", [*(seeds or [1]), *more], ids=lambda seed: f"seed {seed}")
+    metafunc.parametrize("seed", seeds or range(1, count + 1), ids=lambda seed: f"seed {seed}")
 
 
-@pytest.mark.alone
+@pytest.mark.chaos
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.gen_test(timeout=290)
