@@ -5,9 +5,9 @@ CREW := .venv/bin/crew
 PIP_INSTALL = $$(tools/pip) install --quiet --disable-pip-version-check
 
 INPUTS := 3000
-WORKERS := 6
+WORKERS := 4
 
-# More workers than cores, as most tests wait. Each file stays in one worker, because its tests share processes; the
+# More workers than cores, as tests often wait. Each file stays in one worker, because its tests share processes; the
 # unit tests, which wait least, come last and keep all workers busy to the end. Then the tests that need idle cores.
 TESTS = -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TESTS_ALONE = -m pytest -m alone
@@ -32,7 +32,7 @@ run: .venv/run rabbitmq-unless-url ## run a broker, two workers and the quicksta
 	    'or run: $(CREW) call stat' ''
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
-test: .venv/installed rabbitmq postgresql chromium ## run all tests except those of make chaos; WORKERS=4 on a busy machine
+test: .venv/installed rabbitmq postgresql chromium ## run all tests except those of make chaos
 	@status=0; $(PYTHON) $(TESTS) || status=$$?; $(PYTHON) $(TESTS_ALONE) || status=$$?; exit $$status
 
 check: .venv/installed ## check style, types, import contracts, insecure calls and security advisories
