@@ -5,6 +5,15 @@ CREW := .venv/bin/crew
 PIP_INSTALL = $$(tools/pip) install --quiet --disable-pip-version-check
 
 INPUTS := 3000
+WORKERS := 4
+
+# More workers than cores, as tests often wait. Each file stays in one worker, because its tests share processes; the
+# unit tests, which wait least, come last and keep all workers busy to the end. Then the tests that need idle cores.
+TESTS = -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TESTS_ALONE = -m pytest -m alone
+
+# Containers often set it. Then each process that the tests start would compile crew anew, for a third of its CPU time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
@@ -24,7 +33,7 @@ run: .venv/run rabbitmq-unless-url ## run a broker, two workers and the quicksta
 	@exec $(CREW) dev examples/quickstart/worker.py --gateway examples/quickstart/master.py --processes 2
 
 test: .venv/installed rabbitmq postgresql chromium ## run all tests except those of make chaos
-	@$(PYTHON) -m pytest -n 2 --dist loadfile
+	@status=0; $(PYTHON) $(TESTS) || status=$$?; $(PYTHON) $(TESTS_ALONE) || status=$$?; exit $$status
 
 check: .venv/installed ## check style, types, import contracts, insecure calls and security advisories
 	@.venv/bin/bandit --quiet --configfile pyproject.toml --recursive crew
@@ -62,7 +71,7 @@ test-pythons: rabbitmq postgresql chromium ## run the tests on each installed Py
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	    echo "Python $$version" >&2; \
 	    $(MAKE) --no-print-directory .venv-$$version/installed VENV_PYTHON=$$python || exit; \
-	    .venv-$$version/bin/python -m pytest -n 2 --dist loadfile || failed="$$failed $$version"; \
+	    .venv-$$version/bin/python $(TESTS) && .venv-$$version/bin/python $(TESTS_ALONE) || failed="$$failed $$version"; \
 	done; [ -z "$$failed" ] || { echo "failed on Python$$failed" >&2; exit 1; }
 
 bench: .venv/installed rabbitmq-unless-url ## measure the cost of a call, compared with bare pika

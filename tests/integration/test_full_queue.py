@@ -23,6 +23,7 @@ REFUSED = 100  # calls, to measure their median time
 AT_ONCE = 0.05  # seconds
 
 
+@pytest.mark.alone
 @pytest.mark.gen_test(timeout=30)
 async def test_a_call_into_a_full_queue_is_refused_within_50_ms_and_the_others_run(
     broker_url: str, prefix: str, start_worker: StartWorker

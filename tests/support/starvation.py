@@ -1,14 +1,23 @@
-"""Measures how long this process waited for a CPU: delays of a busy machine are not failures of crew."""
+"""Measures how long a process waited for a CPU: delays of a busy machine are not failures of crew."""
 
 import asyncio
 import bisect
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 WAITED: Final = Path("/proc/self/schedstat")  # of the main thread: ns on a CPU, ns in its queue, turns; Linux only
+
+
+def waited_for_cpu(pid: int | str = "self") -> float:
+    """Seconds for which the threads that a process has now have waited for a CPU, summed; 0.0 without Linux."""
+    waited = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            waited += int(thread.read_text().split()[1])
+    return waited / 1e9
 
 
 @contextlib.contextmanager
@@ -32,18 +41,29 @@ def timers() -> Iterator[list[float]]:
         timer.cancel()
 
 
-class Starvation:
-    """Samples of the total time that the main thread has waited for a CPU."""
+def main_thread_waited() -> float:
+    """Seconds for which the main thread of this process has waited for a CPU; 0.0 without Linux."""
+    with contextlib.suppress(FileNotFoundError):
+        return int(WAITED.read_text().split()[1]) / 1e9
+    return 0.0
 
-    def __init__(self) -> None:
+
+class Starvation:
+    """Samples of the total time that a process has waited for a CPU.
+
+    Args:
+        waited: returns the total in seconds; by default that of the main thread of this process.
+    """
+
+    def __init__(self, waited: Callable[[], float] = main_thread_waited) -> None:
+        self._read = waited
         self._times = [0.0]
         self._waited = [0.0]
 
     def look(self) -> None:
         """Take a sample."""
-        with contextlib.suppress(FileNotFoundError):
-            self._waited.append(int(WAITED.read_text().split()[1]) / 1e9)
-            self._times.append(time.monotonic())
+        self._waited.append(max(self._waited[-1], self._read()))  # the total of an ended thread or process is gone
+        self._times.append(time.monotonic())
 
     def between(self, since: float, until: float) -> float:
         """Seconds waited from `since` to `until` (time.monotonic()), by the samples that enclose them."""

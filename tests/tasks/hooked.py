@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from crew.worker import Task, context, on_process_start, on_process_stop, run
 
@@ -14,9 +15,9 @@ DATABASE = os.environ.get("HOOKED_DATABASE", ":memory:")
 FAILS_WHILE = os.environ.get("HOOKED_FAILS_WHILE", "/nowhere")  # hooks fail while this file exists
 HANGS = os.environ.get("HOOKED_HANGS", "")
 
-connection = None
+connection: Any = None
 loop = None
-leaked = []
+leaked: list[Any] = []
 
 
 def say(*words):
@@ -61,7 +62,7 @@ if HANGS == "start":
 if HANGS == "stop":
 
     @on_process_stop(timeout=0.3)
-    async def hang():
+    async def hang_at_stop():
         await asyncio.sleep(60)
 
 

@@ -12,7 +12,7 @@ _of_reply, _sendable = properties.of_reply, user_headers.sendable
 
 def of_reply(reply):
     given = _of_reply(reply)
-    if "refuse-reply" in (given.headers or {}):
+    if given.headers and "refuse-reply" in given.headers:
         given.headers["CC"] = "x"
     return given
 

@@ -205,7 +205,7 @@ class Unprintable(Exception):
 
 
 BAD = {
-    "raise": lambda: {}["missing"],
+    "raise": lambda: dict[str, object]()["missing"],
     "unprintable": lambda: (_ for _ in ()).throw(Unprintable()),
     "set": lambda: {1, 2},
     "object": lambda: object(),

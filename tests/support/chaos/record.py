@@ -1,6 +1,7 @@
 """Reads the record that the tasks of the chaos test write: start, end and process of each run."""
 
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -8,6 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.starvation import Starvation, waited_for_cpu
 
 
 @dataclass(kw_only=True)
@@ -32,9 +35,11 @@ class Life:
     """The life of a worker process.
 
     Attributes:
+        starvation: how long the process has waited for a CPU.
         serves_since: when it began its first run: since then it receives cancels; infinity if it never did.
     """
 
+    starvation: Starvation
     serves_since: float = math.inf
     died: float | None = None
     was_killed: bool = False
@@ -42,9 +47,14 @@ class Life:
 
 @dataclass
 class Record:
-    """Reads the growing file `path`, and checks which processes are running."""
+    """Reads the growing file `path`, and checks which processes are running.
+
+    Attributes:
+        broker: how long the broker has waited for a CPU, if it is a process of this machine.
+    """
 
     path: Path
+    broker: Starvation | None = None
     runs: dict[str, Run] = field(default_factory=dict)
     lives: dict[int, Life] = field(default_factory=dict)
     _read: int = 0
@@ -52,6 +62,8 @@ class Record:
     def look(self) -> None:
         """Read new lines, and note the processes that have died."""
         now = time.monotonic()
+        for one in filter(None, (self.broker, *(self.lives[pid].starvation for pid in self.alive()))):
+            one.look()
         for pid in self.alive():
             if not _is_alive(pid):
                 self.lives[pid].died = now
@@ -75,6 +87,12 @@ class Record:
         """Runs without a recorded end."""
         return (run for run in self.runs.values() if run.ended is None)
 
+    def starved(self, pid: int | None, since: float, until: float) -> float:
+        """Seconds for which a worker process or the broker waited for a CPU; the longest of all workers if None."""
+        lives = self.lives.values() if pid is None else [self.lives[pid]]
+        worker = max((life.starvation.between(since, until) for life in lives), default=0.0)
+        return worker + (self.broker.between(since, until) if self.broker else 0.0)
+
     def kill(self, pid: int) -> None:
         """Kill the process with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
@@ -92,7 +110,8 @@ class Record:
 
     def _note(self, word: str, values: list[str], at: float) -> None:
         if word == "BORN":
-            self.lives[int(values[0])] = Life()
+            pid = int(values[0])
+            self.lives[pid] = Life(Starvation(functools.partial(waited_for_cpu, pid)))
         elif word == "START":
             token, id, limit = values
             pid = int(token.split(".")[0])

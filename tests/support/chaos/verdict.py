@@ -26,21 +26,14 @@ FAILURES: Final = (crew.TimeoutError, crew.ExpirationError, crew.WorkerLost)
 class Breach(msgspec.Struct, frozen=True):
     """A violated guarantee, as text.
 
-    Attributes:
-        is_late: only the time was too long.
+    A guaranteed time does not include the time for which the processes concerned waited for a CPU.
     """
 
     text: str
-    is_late: bool = False
 
     def of(self, subject: Ended | Run, *more: Run) -> "Breach":
         """The same with the call or the runs to which it applies."""
         return msgspec.structs.replace(self, text="; ".join(map(str, (f"{self.text}: {subject}", *more))))
-
-
-def late(seconds: float, text: str) -> Breach:
-    """Something that took too long; with infinite `seconds` it never happened."""
-    return Breach(text.format(f"{seconds:.2f} s"), is_late=seconds < math.inf)
 
 
 def breaches(calls: Sequence[Ended], record: Record) -> list[Breach]:
@@ -59,7 +52,7 @@ def _of_call(call: Ended, runs: dict[str, list[Run]], record: Record) -> Iterato
     if not _is_possible(call):
         yield Breach(f"its result is {call.answer!r}")
     if (seconds := call.ended - call.began - planned.expiration) > ENDS_WITHIN + call.starved:
-        yield late(seconds, "ended {} after its deadline")
+        yield Breach(f"ended {seconds:.2f} s after its deadline")
     if call.called_back is not None and [id(answer) for answer in call.called_back] != [id(call.answer)]:
         yield Breach("its callback got another value than the task that awaited it")
     if call.answer == planned.id and not own:
@@ -100,12 +93,13 @@ def _of_canceled(call: Ended, canceled: float, runs: list[Run], record: Record) 
     for run in runs:
         # A process that began to serve later has missed the cancel; the answer to its start report repeats the cancel.
         has_received = record.lives[run.pid].serves_since < canceled
-        if has_received and run.started > canceled + CANCELED_WITHIN:
-            yield late(run.started - canceled, "started {} after its cancel")
-        stopped = record.stop_of(run)
-        seconds = math.inf if stopped is None else stopped - max(canceled, run.started)
+        starved = record.starved(run.pid, canceled, run.started)
+        if has_received and (seconds := run.started - canceled - starved) > CANCELED_WITHIN:
+            yield Breach(f"started {seconds:.2f} s after its cancel")
+        since, stopped = max(canceled, run.started), record.stop_of(run)
+        seconds = math.inf if stopped is None else stopped - since - record.starved(run.pid, since, stopped)
         if call.planned.is_interruptible and seconds > CANCELED_WITHIN:
-            yield late(seconds, "went on for {} after its cancel")
+            yield Breach(f"went on for {seconds:.2f} s after its cancel")
 
 
 def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[Breach]:
@@ -114,16 +108,16 @@ def _of_lost(call: Ended, runs: list[Run], record: Record) -> Iterator[Breach]:
     if last is None or last.ended is not None or call.planned.executor not in NEVER_FULL:
         return
     died = record.lives[last.pid].died or math.inf
-    if call.ended > died + AGAIN_WITHIN:
-        yield late(call.ended - died, "was not run again in the {} between the death of its process and its end")
+    if (seconds := call.ended - died - record.starved(None, died, call.ended)) > AGAIN_WITHIN:
+        yield Breach(f"was not run again in the {seconds:.2f} s between the death of its process and its end")
 
 
 def _of_run(run: Run, planned: Planned, record: Record) -> Iterator[Breach]:
-    ended = record.end_of(run)
+    ended, due = record.end_of(run), _gone_by(run, planned)
     if ended is None:
         yield Breach("never ended")
-    elif (seconds := ended - _gone_by(run, planned)) > GONE_WITHIN:
-        yield late(seconds, "ended {} after its deadline and grace")
+    elif (seconds := ended - due - record.starved(run.pid, due, ended)) > GONE_WITHIN:
+        yield Breach(f"ended {seconds:.2f} s after its deadline and grace")
 
 
 def _gone_by(run: Run, planned: Planned) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Final
 
@@ -38,8 +38,6 @@ class Case(msgspec.Struct, frozen=True):
         return f"{self.row.name}, {self.executor}{'' if self.timeout is None else ', timeout'}"
 
 
-IsGood = Callable[[Case, Finding], bool]
-
 CASES: Final = [
     Case(executor, row, timeout)
     for row in (*hangs.ROWS, *async_hangs.ROWS)
@@ -48,25 +46,17 @@ CASES: Final = [
 ]
 
 
-def find_all(
-    cases: Iterable[Case], processes: Processes, url: str, *, is_good: IsGood
-) -> dict[str, Finding | Exception]:
-    """Test `cases`; returns the finding of each by its name, or the exception that prevented the test.
-
-    Args:
-        is_good: checks a finding; after a bad one the case is tested a second time. On a busy machine a process may
-            wait for a CPU for as long as the measured times.
-    """
-    return asyncio.run(Table(processes, url, is_good).find_all(list(cases)))
+def find_all(cases: Iterable[Case], processes: Processes, url: str) -> dict[str, Finding | Exception]:
+    """Test `cases`, each once; returns the finding of each by its name, or the exception that prevented the test."""
+    return asyncio.run(Table(processes, url).find_all(list(cases)))
 
 
 class Table:
     """Collects the findings of a run. Arguments as for `find_all`."""
 
-    def __init__(self, processes: Processes, url: str, is_good: IsGood) -> None:
+    def __init__(self, processes: Processes, url: str) -> None:
         self._processes = processes
         self._url = url
-        self._is_good = is_good
         self._cores = asyncio.Semaphore()
         self._findings: dict[str, Finding | Exception] = {}
 
@@ -108,10 +98,7 @@ class Table:
 
     async def _try(self, client: Client, bench: Bench, case: Case) -> None:
         try:
-            finding = await trial(client, bench, case.row, timeout=case.timeout)
-            if not self._is_good(case, finding):
-                finding = await trial(client, bench, case.row, timeout=case.timeout)
-            self._findings[str(case)] = finding
+            self._findings[str(case)] = await trial(client, bench, case.row, timeout=case.timeout)
         except Exception as error:
             self._findings[str(case)] = error
 

@@ -37,6 +37,7 @@ class Hung(msgspec.Struct, frozen=True, kw_only=True):
         answer: the result of the call.
         answered: seconds from the deadline to the result.
         seen: milliseconds from the limit until the task saw the interrupt, or None.
+        starved: milliseconds until then for which the process of the task waited for a CPU: other load on the machine.
         starts: number of starts of the task.
         is_cleaned_up: whether the task reported the end of its clean-up.
     """
@@ -44,6 +45,7 @@ class Hung(msgspec.Struct, frozen=True, kw_only=True):
     answer: object
     answered: float
     seen: float | None
+    starved: float
     starts: int
     is_cleaned_up: bool
 
@@ -117,11 +119,13 @@ async def trial(client: Client, bench: Bench, row: Row, *, timeout: float | None
             Hung(
                 answer=answer,
                 answered=at - began - limit,
-                seen=_milliseconds(log, sight.SEEN, call.id),
+                seen=seen,
+                starved=starved,
                 starts=len(re.findall(f"{sight.STARTED} {call.id} ", log)),
                 is_cleaned_up=f"{sight.CLEANED} {call.id} " in log,
             )
             for call, (answer, at) in zip(calls, answers, strict=True)
+            for seen, starved in [_sight(log, call.id)]
         ],
         served=served,
         is_same_process=before == after,
@@ -140,6 +144,7 @@ async def _answer(call: PendingCall[Any]) -> tuple[object, float]:
     return answer, time.monotonic()
 
 
-def _milliseconds(log: str, word: str, id: str) -> float | None:
-    match = re.search(rf"{word} {id} (-?[\d.]+)", log)
-    return float(match[1]) if match else None
+def _sight(log: str, id: str) -> tuple[float | None, float]:
+    """`seen` and `starved` of a call."""
+    match = re.search(rf"{sight.SEEN} {id} (-?[\d.]+) (-?[\d.]+)", log)
+    return (float(match[1]), max(0.0, float(match[2]))) if match else (None, 0.0)

@@ -116,6 +116,7 @@ async def test_a_call_over_the_limit_is_refused_at_once() -> None:
     pending.close()
 
 
+@pytest.mark.alone
 @pytest.mark.gen_test
 async def test_every_call_ends_on_time_whatever_the_order() -> None:
     pending, due = pending_calls()
