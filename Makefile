@@ -7,7 +7,7 @@ PIP_INSTALL = $$(tools/pip) install --quiet --disable-pip-version-check
 INPUTS := 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
+.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -40,6 +40,9 @@ format: .venv/installed ## format the sources, and fix what ruff can fix
 
 unit: .venv/installed ## run the tests that need no broker
 	@$(PYTHON) -m pytest tests/unit
+
+mutants: .venv/installed ## change the modules of tools/mutants: do unit tests fail? MODULES=crew/duration.py for one of them
+	@$(PYTHON) tools/mutants $(MODULES)
 
 soak: .venv/installed rabbitmq postgresql ## run the repeating tests with ten times the repetitions
 	@$(PYTHON) -m pytest --soak --chaos -m soak
