@@ -57,8 +57,9 @@ ENVIRONMENT = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH":
 class MutatedFile:
     """The file with all mutants of a module. `mutmut show` prints the same differences, in a second each."""
 
-    def __init__(self, path: Path) -> None:
-        text = path.read_text()
+    def __init__(self, copy: Path, module: str) -> None:
+        self.module = module
+        text = (copy / "mutants" / module).read_text()
         lines = text.splitlines()
         self.sources = {
             node.name: lines[node.lineno - 1 : node.end_lineno]
@@ -71,8 +72,10 @@ class MutatedFile:
         mutant = name.rpartition(".")[2]
         function, _, number = mutant.rpartition("__mutmut_")
         original = f"{function}__mutmut_orig"
-        before, after = ([line.replace(one, function) for line in self.sources[one]] for one in (original, mutant))
-        return "\n".join(difflib.unified_diff(before, after, f"mutant {number} of {function}", name, n=2, lineterm=""))
+        plain = function.removeprefix("x_").rpartition("ǁ")[2]
+        before, after = ([line.replace(one, plain) for line in self.sources[one]] for one in (original, mutant))
+        title = f"mutant {number} of {function.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
+        return "\n".join(difflib.unified_diff(before, after, self.module, title, n=2, lineterm=""))
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,10 @@ class Change:
 
     @property
     def is_wording(self) -> bool:
-        """Whether only the words of a sentence differ: a string with a space, in an error or a log line."""
+        """Whether only the words of a sentence differ: one string with a space, in an error or a log line."""
         before, after = tokens(self.before), tokens(self.after)
-        different = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
-        return (
-            len(before) == len(after)
-            and len(different) == 1
-            and all(old[0] == new[0] == tokenize.STRING and " " in old[1].strip("\"' ") for old, new in different)
-        )
+        different = [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
+        return len(before) == len(after) and len(different) == 1 and all(map(is_sentence, different[0]))
 
 
 @dataclass
@@ -135,13 +134,32 @@ def tokens(text: str) -> list[tuple[int, str]]:
     return found
 
 
+def is_sentence(token: tuple[int, str]) -> bool:
+    """Whether a token is a string with a space. An f-string is not: a mutant may change the code in it."""
+    kind, text = token
+    return kind == tokenize.STRING and text[0] in "\"'" and " " in text.strip("\"' ")
+
+
 def tests_of(module: str, named: list[str]) -> list[str]:
     """The test files of a module: those that modules.toml names, or the one at the same place below tests/unit."""
     path = Path(module)
     return named or [str(Path("tests/unit", *path.parts[1:-1], f"test_{path.name}"))]
 
 
-def run(module: str, tests: list[str], copy: Path, explained: dict[Change, str]) -> tuple[Score, set[Change]]:
+def explained_changes() -> dict[str, set[Change]]:
+    """The mutants of explained.toml, by module."""
+    changes: dict[str, set[Change]] = {}
+    for one in tomllib.loads((HERE / "explained.toml").read_text())["mutant"]:
+        if not one["reason"]:
+            raise SystemExit(f"explained.toml: a mutant of {one['module']} has no reason")
+        before, *after = (
+            "\n".join(line.strip() for line in text.splitlines()) for text in (one["before"], *one["after"])
+        )
+        changes.setdefault(one["module"], set()).update(Change(before, line) for line in after)
+    return changes
+
+
+def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tuple[Score, set[Change]]:
     """Test the mutants of one module in a copy of the tree; returns the score, and the explanations that were used."""
     started = time.monotonic()
     shutil.rmtree(copy / "mutants", ignore_errors=True)
@@ -164,7 +182,7 @@ def run(module: str, tests: list[str], copy: Path, explained: dict[Change, str])
     statuses = json.loads((copy / "mutants" / f"{module}.meta").read_text())["exit_code_by_key"]
     if unknown := [name for name, status in statuses.items() if status in NOT_RUN]:
         raise SystemExit(f"mutmut did not run {len(unknown)} mutants of {module}: {unknown[0]}")
-    functions = MutatedFile(copy / "mutants" / module)
+    functions = MutatedFile(copy, module)
     score = Score(module)
     used = set()
     for name, status in statuses.items():
@@ -188,10 +206,7 @@ def main(chosen: list[str]) -> int:
     modules = [one for one in listed if not chosen or any(Path(one).is_relative_to(name) for name in chosen)]
     if not modules:
         raise SystemExit(f"modules.toml lists none of {', '.join(chosen)}")
-    explanations: dict[str, dict[Change, str]] = {}
-    for one in tomllib.loads((HERE / "explained.toml").read_text()).get("mutant", []):
-        change = Change(*("\n".join(line.strip() for line in one[key].splitlines()) for key in ("before", "after")))
-        explanations.setdefault(one["module"], {})[change] = one["reason"]
+    explanations = explained_changes()
     scores, unused = [], []
     with tempfile.TemporaryDirectory(prefix="crew-mutants-") as folder:
         copy = Path(folder)
@@ -203,11 +218,11 @@ def main(chosen: list[str]) -> int:
                 shutil.copy(source, copy / name)
         print(f"{'module':44} {'mutants':>7} {'killed':>7} {'explained':>10} {'survivors':>9} {'killed':>7}")
         for module in modules:
-            explained = explanations.get(module, {})
+            explained = explanations.get(module, set())
             score, used = run(module, tests_of(module, listed[module]), copy, explained)
             print(score, flush=True)
             scores.append(score)
-            unused += [f"{module}: {change.before}" for change in explained if change not in used]
+            unused += [f"{module}: {change.after}" for change in explained - used]
     for score in scores:
         for diff in score.survivors:
             print(f"\n{diff.strip()}")

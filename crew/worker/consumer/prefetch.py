@@ -45,7 +45,7 @@ class Prefetch:
         """Record that an execution took `seconds`; returns whether the window has changed."""
         before = self.window
         self._seen += 1
-        long = self._seen == 1 or seconds > AHEAD  # after a single long run nothing is fetched ahead
+        long = seconds > AHEAD  # after a single long run nothing is fetched ahead
         if long:
             self._last.clear()
         self._last.append(seconds)
