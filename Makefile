@@ -81,7 +81,7 @@ clean: ## remove everything that make created, including the private broker
 	@if [ -x $(CREW) ]; then $(CREW) broker stop; fi
 	@rm -rf .venv .venv-* .crew .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@rm -rf build dist crew.egg-info
-	@find crew tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	@find crew tests examples benchmarks tools -name __pycache__ -prune -exec rm -rf {} +
 
 # Without test dependencies, and without compiling modules that may never be imported: `make run` starts sooner.
 .venv/run: pyproject.toml | .venv/bin/python

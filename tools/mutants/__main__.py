@@ -6,6 +6,9 @@ test can tell it from the original. Runs in a copy of the source tree, which is 
 
 Usage: tools/mutants [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules by default.
 A mutant that only changes the wording of a sentence counts as explained: errors and log lines are for people.
+mutmut changes neither constants of a module nor functions with decorators, like properties; a test of a wire format
+names its constants.
+
 The exit status is 1 if fewer than 90 % of a module's mutants are killed (without the explained ones), or if an
 explanation matches no survivor.
 """
