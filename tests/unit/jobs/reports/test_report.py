@@ -337,7 +337,9 @@ def test_a_result_whose_content_type_no_database_accepts_is_an_error(
 def test_a_failure_is_recorded_as_it_was_sent_unless_it_is_missing_or_too_long() -> None:
     assert decoded(Outcome.RAISED, b"").failure is None
     assert decoded(Outcome.RAISED, b"x" * failure.MAX_ENCODED).failure == b"x" * failure.MAX_ENCODED
-    assert len(decoded(Outcome.RAISED, b"x" * (failure.MAX_ENCODED + 1)).failure or b"") < 1_000
+    too_long = decoded(Outcome.RAISED, b"x" * (failure.MAX_ENCODED + 1))
+    assert len(too_long.failure or b"") < 1_000
+    assert error_of(too_long)[1] == "SerializationError"
 
 
 @pytest.mark.parametrize(
@@ -480,6 +482,24 @@ def test_progress_after_the_expiration_is_ignored() -> None:
 def test_progress_without_an_execution_is_recorded_without_one() -> None:
     job = after(JOB, Report(id=JOB.id, status=None, at=NOW, progress=b"1"))
     assert (job.progress, job.progress_run, job.progress_count) == (b"1", None, 0)
+
+
+def test_progress_that_is_not_numbered_belongs_to_no_execution() -> None:
+    job = after(JOB, PROGRESS[0], reported(Outcome.PROGRESS, "older"))
+    assert (job.progress_run, job.progress_count) == (None, 0)
+
+
+def test_an_expiration_that_is_reported_after_the_start_is_a_change_of_the_record() -> None:
+    job = after(JOB, reported(Outcome.STARTED))
+    then = apply(job, reported(Outcome.EXPIRED, at=NOW + 9, run=Run(host=HOST)))
+    assert then is not None
+    assert (then.version, then.seen) == (job.version + 1, NOW + 9)
+
+
+def test_a_record_may_be_kept_for_less_than_a_second() -> None:
+    job = msgspec.structs.replace(JOB, result_ttl=0.5, failure_ttl=0.25)
+    assert after(job, reported(Outcome.RETURNED, 1)).purge_at == NOW + 1.5
+    assert after(job, reported(Outcome.RAISED)).purge_at == NOW + 1.25
 
 
 def test_a_url_job_without_a_response_code_is_a_success_and_other_tasks_have_none() -> None:
