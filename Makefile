@@ -16,7 +16,7 @@ TESTS_ALONE = -m pytest -m alone
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
+.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -49,6 +49,9 @@ format: .venv/installed ## format the sources, and fix what ruff can fix
 
 unit: .venv/installed ## run the tests that need no broker
 	@$(PYTHON) -m pytest tests/unit
+
+mutants: .venv/installed ## change the modules of tools/mutants: do unit tests fail? MODULES=crew/duration.py for one of them
+	@$(PYTHON) tools/mutants $(MODULES)
 
 soak: .venv/installed rabbitmq postgresql ## run the repeating tests with ten times the repetitions
 	@$(PYTHON) -m pytest --soak --chaos -m soak
@@ -87,7 +90,7 @@ clean: ## remove everything that make created, including the private broker
 	@if [ -x $(CREW) ]; then $(CREW) broker stop; fi
 	@rm -rf .venv .venv-* .crew .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@rm -rf build dist crew.egg-info
-	@find crew tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	@find crew tests examples benchmarks tools -name __pycache__ -prune -exec rm -rf {} +
 
 # Without test dependencies, and without compiling modules that may never be imported: `make run` starts sooner.
 .venv/run: pyproject.toml | .venv/bin/python

@@ -41,7 +41,7 @@ class Prefetch:
     def observe(self, seconds: float) -> bool:
         """Record that an execution took `seconds`; returns whether the window has changed."""
         self._seen += 1
-        long = self._seen == 1 or seconds > AHEAD  # after a single long run nothing is fetched ahead
+        long = seconds > AHEAD  # after a single long run nothing is fetched ahead
         if long:
             self._last.clear()
         self._last.append(seconds)

@@ -32,8 +32,13 @@ def test_jitter_reduces_a_delay_by_at_most_half(drawn: float) -> None:
     assert 0.5 <= backoff.delay(1, first=1, longest=1, draw=lambda: drawn) <= 1
 
 
+def test_the_first_delay_is_the_shortest() -> None:
+    delays = Backoff()
+    assert delays.next() <= backoff.FIRST < backoff.LONGEST / 2
+
+
 def test_only_a_connection_that_lasts_resets_the_delay() -> None:
-    now = 0.0
+    now = 1_000.0
     delays = Backoff(clock=lambda: now)
     for _ in range(10):
         delays.on_ready()

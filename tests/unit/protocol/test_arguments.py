@@ -12,7 +12,7 @@ from crew import Client
 from crew.client.blocking import Client as BlockingClient
 from crew.gateway import routes, serve
 from crew.jobs import JobStore
-from crew.protocol.arguments import check_names
+from crew.protocol.arguments import check_names, renamed, with_new_names
 from crew.worker import HandlerClass, Task, context
 from tests.support.a_job import url_of
 from tests.support.broker import unreachable_url
@@ -24,6 +24,29 @@ def test_the_error_names_function_argument_nearest_match_and_all_arguments() -> 
         TypeError, match=r"^f\(\) has no argument 'timout' \(did you mean 'timeout'\?\): it takes a, timeout$"
     ):
         check_names("f", ["a", "timout"], ["a", "timeout"])
+
+
+def test_the_value_of_an_old_name_is_taken_with_a_warning_that_names_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"^f\(\): the argument 'ttl' is now named 'expiration'"):
+        assert renamed("f", "ttl", "expiration", 5) == 5
+
+
+def test_old_names_become_new_ones_with_a_warning_each() -> None:
+    new_names = {"ttl": "expiration", "weight": "priority", "unused": "other"}
+    with pytest.warns(DeprecationWarning, match="is now named") as warned:
+        assert with_new_names("f", {"ttl": 1, "weight": 2, "x": 3}, new_names) == {
+            "expiration": 1,
+            "priority": 2,
+            "x": 3,
+        }
+    assert sorted(str(one.message) for one in warned) == [
+        "f(): the argument 'ttl' is now named 'expiration'",
+        "f(): the argument 'weight' is now named 'priority'",
+    ]
+
+
+def test_new_names_are_taken_without_a_warning() -> None:
+    assert with_new_names("f", {"expiration": 1}, {"ttl": "expiration"}) == {"expiration": 1}
 
 
 @pytest.mark.gen_test

@@ -48,6 +48,22 @@ def test_the_deadline_of_a_sender_in_step_with_the_broker_is_exact(behind: float
     assert NOW - PRECISION <= own - ahead <= NOW
 
 
+def test_the_reading_that_leaves_more_time_is_used_if_the_message_has_no_timestamp() -> None:
+    assert skew(sender=None, published=None, own=ClockOffset(120.0, 121.0), now=NOW) == 0.0
+    assert skew(sender=None, published=None, own=ClockOffset(-120.0, -119.0), now=NOW) == 120.0
+
+
+def test_a_timestamp_may_be_up_to_one_second_after_the_present_time() -> None:
+    """It has whole seconds."""
+    own = ClockOffset(10.0, 11.0)
+    assert skew(sender=None, published=int(NOW) + 1, own=own, now=NOW) == 0.0
+    assert skew(sender=None, published=int(NOW) + 2, own=own, now=NOW) == -10.0
+
+
+def test_the_timestamp_is_the_present_time_if_it_is_after_both_readings() -> None:
+    assert skew(sender=None, published=int(NOW) + 500, own=ClockOffset(10.0, 11.0), now=NOW) == -500.0
+
+
 def a_call(**attributes: object) -> Call:
     """A call with a deadline."""
     return Call(id="1", task="t", body=Body(b"", codec.JSON), deadline=NOW + 60, **attributes)  # type: ignore[arg-type]

@@ -43,3 +43,8 @@ def test_the_broker_never_expires_a_call_before_the_client(expiration: float) ->
     ttl = deadline.broker_ttl_ms(expiration)
     assert ttl >= min(expiration * 1000, deadline.MAX_BROKER_TTL_MS)
     assert 0 < ttl < 2**32
+
+
+def test_the_broker_expires_a_call_one_second_after_the_client() -> None:
+    assert deadline.broker_ttl_ms(0.5) == 1_500
+    assert deadline.broker_ttl_ms(60.0) == 61_000

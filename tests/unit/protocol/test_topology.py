@@ -1,5 +1,6 @@
 """Names, queues, bindings and topics."""
 
+import re
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crew.protocol import topology
-from crew.protocol.topology import Queue
+from crew.protocol.topology import Binding, Queue
 
 words = st.text("ab", max_size=2)
 topics = st.lists(words, min_size=1, max_size=6).map(".".join)
@@ -271,3 +272,92 @@ def test_the_limits_of_quorum_queues_are_named_by_version(version: str, missing:
 )
 def test_no_limit_is_named_for_classic_queues_and_new_versions(queue_type: str, version: str) -> None:
     assert topology.shortcoming(queue_type, version) is None
+
+
+# --- the wire format: other versions of crew declare and publish the same --------------------------------------------
+
+
+def test_every_queue_has_the_name_and_arguments_of_all_versions() -> None:
+    assert topology.again_queue("t") == Queue(
+        "crew.again.t", {"x-max-priority": 9, "x-dead-letter-exchange": "crew.DLX"}
+    )
+    assert topology.holding_queue("t") == Queue("crew.moved.t", {"x-dead-letter-exchange": "crew.DLX"})
+    assert topology.subscription_queue("me") == Queue(
+        "crew.subscribe.me", {"x-expires": 60_000, "x-max-length": 10_000}
+    )
+    assert topology.clock_queue("1") == Queue("crew.clock.1", {"x-expires": 10_000, "x-dead-letter-exchange": ""})
+    assert topology.parked_queue() == Queue("crew.parked", {"x-max-length": 100_000})
+    assert topology.task_of_queue("crew.moved.t") == "t"
+    assert topology.task_of_queue("other") == "other"
+
+
+def test_every_binding_has_the_key_and_arguments_of_all_versions() -> None:
+    client = {"crew-client": "me", "x-match": "all"}
+    assert topology.reply_queue("me")[1] == Binding("crew.reply.me", "crew.DLX", "", client)
+    assert topology.delay_queue(5)[1] == Binding("crew.retry.5", "crew.retry", "", {"crew-delay": 5, "x-match": "all"})
+    assert topology.subscription("me", "a.#") == Binding("crew.subscribe.me", "crew.PUBSUB", "a.#")
+    assert topology.control_bindings("w", ["t"]) == [
+        Binding("crew.control.w", "crew.control", "worker.w"),
+        Binding("crew.control.w", "crew.control", "task.t"),
+    ]
+
+
+def test_the_queue_of_a_job_store_gets_dead_letters_and_revocation_requests() -> None:
+    queue, dead_letters, requests = topology.jobs_queue("s")
+    assert queue == Queue("crew.jobs.s", {})
+    assert dead_letters == Binding("crew.jobs.s", "crew.DLX", "", {"crew-client": "crew.jobs.s", "x-match": "all"})
+    assert requests == Binding("crew.jobs.s", "crew.control", "jobs.briefing")
+    assert topology.jobs_queue_name("s") == queue.name
+    assert topology.is_jobs_queue(queue.name)
+    assert not topology.is_jobs_queue("crew.reply.crew.jobs.s")
+
+
+def test_the_sentence_about_quorum_queues_names_what_a_newer_version_has() -> None:
+    assert topology.shortcoming("quorum", "3.13.7") == (
+        "quorum queues of RabbitMQ 3.13.7 have no priorities; with 4.3 they have ten"
+    )
+    assert topology.shortcoming("quorum", "4.2.0") == (
+        "quorum queues of RabbitMQ 4.2.0 have two levels of priority, 0 to 127 and 128 to 255, served in turns; with "
+        "4.3 they have ten"
+    )
+    assert topology.shortcoming("quorum", "4.3") is None
+    assert topology.shortcoming("quorum", "beta 3.10") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (7, "task must be a string, not 7"),
+        ("a\ud800", "task must be valid Unicode, not "),
+        ("", "task must have 1 to 244 bytes and no control characters, not ''"),
+        ("a\x1fb", "task must have 1 to 244 bytes and no control characters, not "),
+        ("x" * 245, "task must have 1 to 244 bytes and no control characters, not "),
+    ],
+)
+def test_the_error_for_a_name_says_what_is_allowed(name: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+        topology.check_name("task", name)
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence.replace('task', 'topic'))}"):
+        topology.check_topic(name)
+    assert topology.check_topic("a.#") == "a.#"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "is_match"),
+    [
+        ("a", "a", True),
+        ("a.b", "a", False),
+        ("a", "a.b", False),
+        ("*", "a.b", False),
+        ("*.*", "a.b", True),
+        ("#", "a.b", True),
+        ("a.#", "b.a", False),
+        ("#.b", "a.b", True),
+        ("#.b.#", "a.b.c", True),
+        ("#.a.#.a", "a.b", False),
+        ("a.#.#", "a", True),
+        ("b.#", "a.b", False),
+    ],
+)
+def test_a_pattern_matches_whole_words(pattern: str, topic: str, is_match: bool) -> None:
+    assert topology.topic_matches(pattern, topic) is is_match

@@ -69,6 +69,22 @@ def test_no_call_is_retried_beyond_its_deadline_or_its_retries(
         assert budget is None or verdict.delay < budget
 
 
+def test_the_final_error_says_how_many_attempts_there_were_and_why_no_other_follows() -> None:
+    retry = Retry(retries=2)
+    assert retry.verdict(OSError(), attempt=1, deadline=0.5, now=0.0) == Verdict(
+        None, True, "attempt 1 of 3; no time for another"
+    )
+    assert retry.verdict(OSError(), attempt=2, deadline=None, now=0.0) == Verdict(
+        2.0, True, "attempt 2 of 3; another could not be sent"
+    )
+
+
+def test_an_exception_outside_retry_on_mentions_the_attempts_only_after_a_retry() -> None:
+    retry = Retry(retries=2, retry_on=(OSError,))
+    assert retry.verdict(KeyError(), attempt=1, deadline=None, now=0.0) == Verdict(None, False, "")
+    assert retry.verdict(KeyError(), attempt=2, deadline=None, now=0.0) == Verdict(None, False, "attempt 2 of 3")
+
+
 def test_the_error_of_a_task_without_retries_does_not_mention_them() -> None:
     assert Retry().verdict(OSError(), attempt=1, deadline=None, now=0.0) == Verdict(None, False, "")
 
@@ -83,6 +99,11 @@ def test_attempts_before_a_reload_count_even_if_fewer_retries_are_allowed_after_
 
 def test_lists_and_whole_seconds_are_accepted() -> None:
     assert check_retry(3, [1, 60], [OSError]) == Retry(retries=3, backoff=(1.0, 60.0), retry_on=(OSError,))
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_task_may_have_no_retries_or_one(retries: int) -> None:
+    assert check_retry(retries, (1, 60), (OSError,)).retries == retries
 
 
 @pytest.mark.parametrize("retries", [-1, 1.5, True, None, "3"])

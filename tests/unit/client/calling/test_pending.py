@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+import re
 from typing import Any
 
 import pytest
 
 from crew.client.calling.call import PendingCall
-from crew.client.calling.pending import SWEEP_ABOVE, PendingCalls
+from crew.client.calling.pending import SWEEP_ABOVE, PendingCalls, check_limit
 from crew.errors import DuplicateCallId, ExpirationError, Overloaded
+from crew.protocol.message import Body
 from tests.support.links import ignored, never
 from tests.support.pending_calls import a_call
 from tests.support.waiting import until
@@ -221,3 +223,99 @@ async def test_calls_may_end_and_start_during_an_iteration() -> None:
     assert results == [True] * 3
     assert repr(pending) == "<PendingCalls: 3 of at most 10>"
     pending.close()
+
+
+@pytest.mark.gen_test
+async def test_refused_calls_are_named_with_the_reason() -> None:
+    pending = PendingCalls(1, never)
+    pending.add(a_call("1"), 60)
+    with pytest.raises(DuplicateCallId, match=r"^another call with the id '1' is pending: choose another id$"):
+        pending.add(a_call("1"), 60)
+    with pytest.raises(Overloaded, match=r"^1 calls are pending, .*: wait, or raise max_pending$") as raised:
+        pending.add(a_call("2"), 60)
+    assert (raised.value.id, raised.value.task) == ("2", "t")
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_the_bytes_of_a_call_count_until_it_is_confirmed_settled_or_forgotten() -> None:
+    pending = PendingCalls(10, never, max_bytes=8)
+    confirmed, settled, smaller = a_call("1"), a_call("2"), a_call("3")  # of 4 bytes each
+    pending.add(confirmed, 60)
+    pending.add(settled, 60)
+    with pytest.raises(Overloaded, match="8 bytes of calls"):
+        pending.add(smaller, 60)
+    assert pending.unconfirmed_bytes == 8
+    assert pending.get("3") is None
+    pending.confirm(confirmed)
+    assert (pending.unconfirmed_bytes, confirmed.message.body.data) == (4, b"")
+    pending.settle("2", None)
+    assert pending.unconfirmed_bytes == 0
+    pending.add(smaller, 60)
+    pending.set_body(smaller, Body(b"x", "application/json"))
+    assert (pending.unconfirmed_bytes, smaller.message.body.data) == (1, b"x")
+    pending.forget(smaller)
+    assert pending.unconfirmed_bytes == 0
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_an_earlier_deadline_moves_the_timer_and_a_later_one_does_not() -> None:
+    pending = PendingCalls(10, never)
+    timers = []
+    for id, due_in in (("1", 60), ("2", 90), ("3", 30)):
+        pending.add(a_call(id), due_in)
+        timers.append(pending._timer)
+    first, second, third = timers
+    assert first is not None
+    assert third is not None
+    assert first is second
+    assert first.cancelled()
+    assert first.when() - third.when() == pytest.approx(30, abs=1)
+    pending.close()
+    pending.close()
+    assert third.cancelled()
+    assert pending._timer is None
+
+
+@pytest.mark.gen_test
+async def test_a_call_does_not_end_before_its_deadline() -> None:
+    pending, due = pending_calls()
+    pending.add(a_call("first"), 0.01)
+    pending.add(a_call("second"), 0.5)
+    await until(lambda: "first" in due.at)
+    assert "second" not in due.at
+    assert len(pending) == 1
+    pending.close()
+
+
+@pytest.mark.gen_test
+async def test_the_entries_of_settled_calls_are_removed_when_they_are_the_larger_part() -> None:
+    pending = PendingCalls(10 * SWEEP_ABOVE, never)
+    for number in range(SWEEP_ABOVE + 1):
+        pending.add(a_call(f"{number}"), 3600 - number)
+    pending.add(a_call("stays"), 60)
+    for number in range(SWEEP_ABOVE // 2 + 1):
+        pending.settle(f"{number}", None)
+    assert len(pending._due) == SWEEP_ABOVE + 2, "the other half of the calls is pending"
+    for number in range(SWEEP_ABOVE // 2 + 1, SWEEP_ABOVE):
+        pending.settle(f"{number}", None)
+    assert len(pending._due) == SWEEP_ABOVE + 2
+    pending.settle(f"{SWEEP_ABOVE}", None)
+    assert len(pending._due) == SWEEP_ABOVE + 2, "as many as one call that is pending allows"
+    pending.add(a_call("one more"), 30)
+    pending.settle("one more", None)
+    assert [id for _, _, id in pending._due] == ["stays"]
+    pending.close()
+
+
+@pytest.mark.parametrize("value", [1, 10_000])
+def test_a_limit_of_one_or_more_is_accepted(value: int) -> None:
+    assert check_limit("max_pending", value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "5", None])
+def test_any_other_limit_is_a_value_error_that_names_the_argument(value: object) -> None:
+    sentence = f"max_pending must be an int of at least 1, not {value!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        check_limit("max_pending", value)

@@ -14,7 +14,15 @@ from tornado.web import RequestHandler
 from tornado.web import _has_stream_request_body as has_stream_request_body
 
 from crew.errors import SettingsError
-from crew.gateway.serving.auth import GuardedApplication, RefusalHandler, check_access, submitter_of
+from crew.gateway.serving.auth import (
+    CROSS_SITE,
+    OTHER_ORIGIN,
+    GuardedApplication,
+    RefusalHandler,
+    check_access,
+    is_loopback,
+    submitter_of,
+)
 from tests.support.sender import MUCH, Sender
 from tests.support.waiting import until
 
@@ -183,3 +191,86 @@ async def test_a_refusal_is_not_cached_not_sniffed_and_names_no_version() -> Non
 
 def test_the_body_of_a_refused_request_is_discarded() -> None:
     assert has_stream_request_body(RefusalHandler)
+
+
+async def refused(port: int, headers: dict[str, str] | None = None, path: str = "/nowhere") -> tuple[int, str, str]:
+    """Make a request; return the code, the type of the problem without its prefix, and the detail."""
+    response = await request(port, f"GET {path}", headers)
+    problem = json.loads(response.body)
+    return response.code, problem["type"].removeprefix("urn:crew:problem:"), problem["detail"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("site", ["cross-site", "Cross-Site"])
+async def test_a_page_of_another_site_is_refused_even_with_the_token(site: str) -> None:
+    page = {"Sec-Fetch-Site": site, "Authorization": f"Bearer {TOKEN}"}
+    async with guarded(token=TOKEN) as port:
+        assert await refused(port, page) == (403, "cross-site", CROSS_SITE)
+
+
+@pytest.mark.gen_test
+async def test_the_refusal_of_a_page_of_another_port_says_that_a_token_helps() -> None:
+    async with guarded() as port:
+        assert await refused(port, {"Origin": "http://localhost:3000"}) == (403, "cross-site", OTHER_ORIGIN)
+
+
+@pytest.mark.gen_test
+async def test_the_refusal_of_a_missing_token_says_how_to_send_it() -> None:
+    async with guarded(token=TOKEN) as port:
+        detail = "the token is missing or wrong: send Authorization: Bearer <token>"
+        assert await refused(port) == (401, "no-token", detail)
+        headers = (await request(port, "GET /nowhere")).headers
+        assert headers["WWW-Authenticate"] == 'Bearer realm="crew"'
+        known = await request(port, "GET /nowhere", {"Authorization": f"bearer  {TOKEN} "})
+        assert (known.code, "WWW-Authenticate" in known.headers) == (404, False)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_load_balancer_needs_no_token_and_no_host_name(path: str) -> None:
+    for settings in ({"token": TOKEN}, {}):
+        async with guarded(**settings) as port:
+            assert (await refused(port, {"Host": "gateway.example"}, path))[:2] == (404, "unknown-path")
+
+
+@pytest.mark.gen_test
+async def test_an_unknown_host_name_is_refused_without_a_token() -> None:
+    async with guarded() as port:
+        code, kind, detail = await refused(port, {"Host": "x" * 90})
+    assert (code, kind) == (421, "unknown-host")
+    assert detail == (
+        f"Host {'x' * 80!r} is not allowed without a token: use 127.0.0.1, [::1] or localhost, or set "
+        "CREW_GATEWAY_TOKEN for this gateway"
+    )
+
+
+@pytest.mark.gen_test
+async def test_an_unknown_path_is_named_up_to_200_characters() -> None:
+    async with guarded() as port:
+        path = "/" + "p" * 300
+        assert await refused(port, path=path) == (404, "unknown-path", f"nothing is served at {path[:200]!r}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_token"),
+    [({}, False), ({"token": TOKEN}, True), ({"tokens": {"a": TOKEN}}, True), ({"tokens": {}}, False)],
+)
+def test_a_gateway_has_a_token_if_one_is_set(settings: dict[str, Any], has_token: bool) -> None:
+    assert GuardedApplication([], **settings).has_token is has_token
+
+
+def test_one_named_token_is_enough_for_another_address_and_each_must_be_long() -> None:
+    check_access("0.0.0.0", None, {"a": TOKEN, "b": TOKEN})
+    with pytest.raises(SettingsError, match="lets other machines call every task, and there is no token"):
+        check_access("0.0.0.0", None, {})
+    for weak in (TOKEN[1:], "0123456 89abcdef0", "0123456789abcde\t", "0123456789abcdeü"):
+        with pytest.raises(SettingsError, match="ASCII characters and no spaces"):
+            check_access("127.0.0.1", weak)
+        with pytest.raises(SettingsError, match="token 'b' of CREW_GATEWAY_TOKENS"):
+            check_access("127.0.0.1", TOKEN, {"a": TOKEN, "b": weak})
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "[127.0.0.1]", "127.255.255.255"])
+def test_only_this_machine_can_reach_a_loopback_host(host: str) -> None:
+    assert is_loopback(host)
+    assert not is_loopback(f"{host}.example")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.protocol.http_job.address import forbidden, parsed
+from crew.protocol.http_job.address import forbidden, meant, parsed
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1"]
 PUBLIC_V6 = ["2606:2800:220:1::1", "2a00:1450:4001:81b::200e", "2001:4860:4860::8888"]
@@ -89,6 +89,29 @@ def test_an_internal_address_is_forbidden_in_any_ipv6_form(address: str, way: st
 @pytest.mark.parametrize("way", wrapped("127.0.0.1"))
 def test_a_public_address_may_be_reached_through_ipv6(way: str) -> None:
     assert forbidden(wrapped("93.184.216.34")[way]) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "arrives_at"),
+    [
+        ("10.0.0.1", ["10.0.0.1"]),
+        ("2606:2800:220:1::1", ["2606:2800:220:1::1"]),
+        ("::ffff:10.0.0.1", ["10.0.0.1"]),
+        ("64:ff9b::ffff:ffff", ["255.255.255.255"]),
+        ("64:ff9b:0:0:0:1:a00:1", ["64:ff9b::1:a00:1"]),  # outside the prefix
+        ("2002:a00:1::5", ["10.0.0.1"]),
+        ("2001:0:808:808::f5ff:fffe", ["8.8.8.8", "10.0.0.1"]),  # Teredo: the server and the client
+        ("2a00::5efe:a00:1", ["2a00::5efe:a00:1", "10.0.0.1"]),
+        ("2a00::300:5efe:ffff:ffff", ["2a00::300:5efe:ffff:ffff", "255.255.255.255"]),  # "universal" and "group" set
+        ("2a00::5eff:a00:1", ["2a00::5eff:a00:1"]),
+    ],
+)
+def test_a_packet_arrives_at_the_address_that_is_embedded(address: str, arrives_at: list[str]) -> None:
+    assert [str(one) for one in meant(ipaddress.ip_address(address))] == arrives_at
+
+
+def test_the_zone_of_an_interface_is_no_part_of_an_address() -> None:
+    assert parsed("fe80::1%eth0%1") == parsed("fe80::1") == ipaddress.ip_address("fe80::1")
 
 
 @pytest.mark.parametrize("text", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "", "127.0.0.1."])

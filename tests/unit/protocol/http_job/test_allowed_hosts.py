@@ -1,9 +1,12 @@
 """Internal hosts that URL jobs may reach."""
 
+import re
+from ipaddress import ip_network
+
 import pytest
 
 from crew.protocol.http_job.address import ForbiddenAddress
-from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.allowed_hosts import AllowedHost, AllowedHosts
 
 
 def chosen(allowed: str, host: str, port: int, *addresses: str) -> list[str]:
@@ -117,3 +120,55 @@ def test_a_denied_host_is_not_reached_even_if_it_is_allowed(
         hosts.choose("a.example", 80, ["93.184.216.34"])
     with pytest.raises(ForbiddenAddress):
         hosts.choose("a.example", 80, ["::ffff:93.184.216.34"])
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("db.local", AllowedHost(name="db.local")),
+        (" DB.local. ", AllowedHost(name="db.local")),
+        ("db.local.:1", AllowedHost(name="db.local", port=1)),
+        ("db.local:65535", AllowedHost(name="db.local", port=65_535)),
+        ("*", AllowedHost(name="*")),
+        ("*:80", AllowedHost(name="*", port=80)),
+        ("10.0.0.7", AllowedHost(network=ip_network("10.0.0.7/32"))),
+        ("10.1.2.3/8:80", AllowedHost(network=ip_network("10.0.0.0/8"), port=80)),
+        ("::1", AllowedHost(network=ip_network("::1/128"))),
+        ("[::1]", AllowedHost(network=ip_network("::1/128"))),
+        ("[fd00::/8]:80", AllowedHost(network=ip_network("fd00::/8"), port=80)),
+    ],
+)
+def test_a_text_is_a_name_or_a_network_with_or_without_a_port(text: str, host: AllowedHost) -> None:
+    assert AllowedHosts.of([text], [text]) == AllowedHosts((host,), (host,))
+
+
+@pytest.mark.parametrize(
+    "text", ["a:65536", "a:0", "a:-1", "a:", ":80", "a:²", "a:٣", "[a", "a]", "[::1", "a b:80", "ü:80", ".", "a*"]
+)
+def test_a_text_that_is_not_a_host_is_a_value_error_that_shows_it(text: str) -> None:
+    sentence = (
+        f"{text!r} is not a valid host: write a name, an address or a network, with or without a port: db.local, "
+        "127.0.0.1:8080, 10.0.0.0/8"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        AllowedHosts.of([text])
+
+
+def test_only_denied_addresses_of_a_host_are_left_out() -> None:
+    hosts = AllowedHosts.of([], ["93.184.216.34"])
+    assert hosts.choose("a.example", 80, ["93.184.216.34", "8.8.8.8"]) == ["8.8.8.8"]
+
+
+def test_the_errors_name_the_host_and_the_option_that_helps() -> None:
+    denied = "host 'a.example' is not allowed for URL jobs: --deny-host or CREW_DENY_HOSTS forbids it"
+    with pytest.raises(ForbiddenAddress, match=f"^{re.escape(denied)}$"):
+        AllowedHosts.of([], ["*"]).choose("a.example", 80, ["8.8.8.8"])
+    internal = "which URL jobs may not reach: --allow-host or CREW_ALLOW_HOSTS can allow it"
+    with pytest.raises(ForbiddenAddress, match=f"^host 'a.example' has a loopback address, {internal}$"):
+        chosen("", "a.example", 80, "127.0.0.1", "10.0.0.7")
+    with pytest.raises(ForbiddenAddress, match=f"^host 'a.example' has no address, {internal}$"):
+        chosen("", "a.example", 80)
+
+
+def test_a_network_does_not_cover_text_that_is_no_address() -> None:
+    assert not AllowedHost(network=ip_network("10.0.0.0/8")).covers("10.0.0.7", 80, "no address")

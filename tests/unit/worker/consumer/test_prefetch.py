@@ -37,6 +37,37 @@ def test_after_a_single_long_run_nothing_is_fetched_ahead() -> None:
     assert prefetch.window == 1
 
 
+def test_deliveries_are_fetched_ahead_from_the_first_measured_runs_on() -> None:
+    prefetch = Prefetch(1)
+    assert repr(prefetch) == "<Prefetch 1: 0.000 ms an execution>"
+    assert after(prefetch, *[0.0001] * SETTLED) == 65
+    assert repr(prefetch) == "<Prefetch 65: 0.100 ms an execution>"
+
+
+@pytest.mark.parametrize("seconds", [0.009, AHEAD])
+def test_a_single_slower_run_that_is_not_long_changes_nothing(seconds: float) -> None:
+    prefetch = Prefetch(1)
+    after(prefetch, *[0.0001] * 100)
+    assert prefetch.observe(seconds) is False
+    assert prefetch.window == 65
+
+
+def test_half_of_the_last_runs_decide() -> None:
+    assert after(Prefetch(1), *[0.0001] * 3, *[0.0025] * 5) == 5
+    assert after(Prefetch(1), *[0.0025] * 3, *[0.0001] * 5) == 65
+
+
+def test_only_the_last_runs_count() -> None:
+    assert after(Prefetch(1), *[0.0001] * 100, *[0.004] * SETTLED) == 1
+
+
+def test_the_prefetch_is_reduced_when_only_half_of_it_is_allowed() -> None:
+    prefetch = Prefetch(1)
+    assert after(prefetch, *[0.0006] * SETTLED) == 17
+    assert after(prefetch, *[AHEAD / 8] * SETTLED) == 17
+    assert after(prefetch, *[AHEAD / 7] * SETTLED) == 5
+
+
 @given(st.lists(durations, max_size=50), st.integers(1, 16))
 def test_the_prefetch_never_exceeds_its_limit(runs: list[float], slots: int) -> None:
     prefetch = Prefetch(slots)

@@ -1,0 +1,241 @@
+"""Mutation testing: which changes of a module do its own unit tests not notice?
+
+mutmut (https://mutmut.readthedocs.io) changes one expression at a time and runs the tests of that module. A mutant that
+makes a test fail is killed; one that does not has survived: write a test for it, or explain in explained.toml why no
+test can tell it from the original. Runs in a copy of the source tree, which is removed at the end.
+
+Usage: tools/mutants [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules by default.
+A mutant that only changes the wording of a sentence counts as explained: errors and log lines are for people.
+mutmut changes neither constants of a module nor functions with decorators, like properties; a test of a wire format
+names its constants.
+
+The exit status is 1 if fewer than 90 % of a module's mutants are killed (without the explained ones), or if an
+explanation matches no survivor.
+"""
+
+import ast
+import contextlib
+import difflib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tokenize
+import tomllib
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+MUTMUT = Path(sys.executable).with_name("mutmut")
+COPIED = ("crew", "tests", "pyproject.toml", "setup.cfg")
+REQUIRED = 0.9  # the share of a module's mutants that its tests have to kill
+SURVIVED = {0, 5, 33}  # statuses of mutmut: all tests passed, no test was run, no test reaches the function
+NOT_RUN = {None, 2, 34, 37}  # not checked, interrupted, skipped, not run because of a type checker
+
+CONFIGURATION = """
+[tool.mutmut]
+source_paths = ["crew"]
+only_mutate = [{module}]
+pytest_add_cli_args_test_selection = {tests}
+pytest_add_cli_args = {arguments}
+use_git_change_detection = false
+"""
+# pytest starts once for each mutant, so without the plugins that no test here needs.
+PLUGINS = (
+    "no:cacheprovider",
+    "no:unraisableexception",
+    "pytest_tornado.plugin",
+    "pytest_timeout",
+    "_hypothesis_pytestplugin",
+    "few_examples",
+)
+ENVIRONMENT = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(HERE)}
+
+
+class MutatedFile:
+    """The file with all mutants of a module. `mutmut show` prints the same differences, in a second each."""
+
+    def __init__(self, copy: Path, module: str) -> None:
+        self.module = module
+        text = (copy / "mutants" / module).read_text()
+        lines = text.splitlines()
+        self.sources = {
+            node.name: lines[node.lineno - 1 : node.end_lineno]
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+
+    def diff(self, name: str) -> str:
+        """The difference that a mutant makes, as a unified diff."""
+        mutant = name.rpartition(".")[2]
+        function, _, number = mutant.rpartition("__mutmut_")
+        original = f"{function}__mutmut_orig"
+        plain = function.removeprefix("x_").rpartition("ǁ")[2]
+        before, after = ([line.replace(one, plain) for line in self.sources[one]] for one in (original, mutant))
+        title = f"mutant {number} of {function.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
+        return "\n".join(difflib.unified_diff(before, after, self.module, title, n=2, lineterm=""))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a mutant changes: the lines of the module before and after, without indentation."""
+
+    before: str
+    after: str
+
+    @classmethod
+    def of_diff(cls, diff: str) -> "Change":
+        """Read a unified diff."""
+        lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
+        return cls(*("\n".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+"))
+
+    @property
+    def is_wording(self) -> bool:
+        """Whether only the words of a sentence differ: one string with a space, in an error or a log line."""
+        before, after = tokens(self.before), tokens(self.after)
+        different = [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
+        return len(before) == len(after) and len(different) == 1 and all(map(is_sentence, different[0]))
+
+
+@dataclass
+class Score:
+    """The mutants of one module."""
+
+    module: str
+    killed: int = 0
+    explained: int = 0
+    survivors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def mutants(self) -> int:
+        """All mutants that were run."""
+        return self.killed + self.explained + len(self.survivors)
+
+    @property
+    def share(self) -> float:
+        """The share of killed ones among those that are not explained, from 0 to 1."""
+        return self.killed / max(self.killed + len(self.survivors), 1)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.module:44} {self.mutants:7} {self.killed:7} {self.explained:10} {len(self.survivors):9}"
+            f" {self.share:7.1%} {self.seconds:6.0f} s"
+        )
+
+
+def tokens(text: str) -> list[tuple[int, str]]:
+    """The tokens of a piece of a line, as far as it can be read."""
+    found: list[tuple[int, str]] = []
+    with contextlib.suppress(tokenize.TokenError, IndentationError):  # a line of a longer statement has open brackets
+        found.extend((one.type, one.string) for one in tokenize.generate_tokens(StringIO(text).readline))
+    return found
+
+
+def is_sentence(token: tuple[int, str]) -> bool:
+    """Whether a token is a string with a space. An f-string is not: a mutant may change the code in it."""
+    kind, text = token
+    return kind == tokenize.STRING and text[0] in "\"'" and " " in text.strip("\"' ")
+
+
+def tests_of(module: str, named: list[str]) -> list[str]:
+    """The test files of a module: those that modules.toml names, or the one at the same place below tests/unit."""
+    path = Path(module)
+    return named or [str(Path("tests/unit", *path.parts[1:-1], f"test_{path.name}"))]
+
+
+def explained_changes() -> dict[str, set[Change]]:
+    """The mutants of explained.toml, by module."""
+    changes: dict[str, set[Change]] = {}
+    for one in tomllib.loads((HERE / "explained.toml").read_text())["mutant"]:
+        if not one["reason"]:
+            raise SystemExit(f"explained.toml: a mutant of {one['module']} has no reason")
+        before, *after = (
+            "\n".join(line.strip() for line in text.splitlines()) for text in (one["before"], *one["after"])
+        )
+        changes.setdefault(one["module"], set()).update(Change(before, line) for line in after)
+    return changes
+
+
+def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tuple[Score, set[Change]]:
+    """Test the mutants of one module in a copy of the tree; returns the score, and the explanations that were used."""
+    started = time.monotonic()
+    shutil.rmtree(copy / "mutants", ignore_errors=True)
+    configuration = CONFIGURATION.format(
+        module=json.dumps(module),
+        tests=json.dumps(tests),
+        arguments=json.dumps(["--assert=plain", *(word for plugin in PLUGINS for word in ("-p", plugin))]),
+    )
+    (copy / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + configuration)
+    ended = subprocess.run(
+        [MUTMUT, "run", "--max-children", "1"],
+        cwd=copy,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if ended.returncode:
+        raise SystemExit(f"mutmut failed for {module}:\n{ended.stdout}")
+    statuses = json.loads((copy / "mutants" / f"{module}.meta").read_text())["exit_code_by_key"]
+    if unknown := [name for name, status in statuses.items() if status in NOT_RUN]:
+        raise SystemExit(f"mutmut did not run {len(unknown)} mutants of {module}: {unknown[0]}")
+    functions = MutatedFile(copy, module)
+    score = Score(module)
+    used = set()
+    for name, status in statuses.items():
+        if status not in SURVIVED:
+            score.killed += 1
+            continue
+        diff = functions.diff(name)
+        change = Change.of_diff(diff)
+        if change in explained or change.is_wording:
+            used.add(change)
+            score.explained += 1
+        else:
+            score.survivors.append(diff)
+    score.seconds = time.monotonic() - started
+    return score, used
+
+
+def main(chosen: list[str]) -> int:
+    """Test the mutants of the chosen modules, or of all; returns the exit status."""
+    listed: dict[str, list[str]] = tomllib.loads((HERE / "modules.toml").read_text())
+    modules = [one for one in listed if not chosen or any(Path(one).is_relative_to(name) for name in chosen)]
+    if not modules:
+        raise SystemExit(f"modules.toml lists none of {', '.join(chosen)}")
+    explanations = explained_changes()
+    scores, unused = [], []
+    with tempfile.TemporaryDirectory(prefix="crew-mutants-") as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / name)
+        print(f"{'module':44} {'mutants':>7} {'killed':>7} {'explained':>10} {'survivors':>9} {'killed':>7}")
+        for module in modules:
+            explained = explanations.get(module, set())
+            score, used = run(module, tests_of(module, listed[module]), copy, explained)
+            print(score, flush=True)
+            scores.append(score)
+            unused += [f"{module}: {change.after}" for change in explained - used]
+    for score in scores:
+        for diff in score.survivors:
+            print(f"\n{diff.strip()}")
+    for line in unused:
+        print(f"explained.toml explains a mutant that did not survive: {line}", file=sys.stderr)
+    low = [score.module for score in scores if score.share < REQUIRED]
+    for name in low:
+        print(f"fewer than {REQUIRED:.0%} of the mutants are killed: {name}", file=sys.stderr)
+    return int(bool(low or unused))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
