@@ -15,7 +15,6 @@ from crew.settings import max_requests_per_host
 from crew.worker.options import from_flags
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
-from crew.worker.url_jobs import host_limit
 from crew.worker.url_jobs.consumer import HttpConsumer
 from tests.support.deliveries import a_task
 from tests.support.links import Published
@@ -24,6 +23,7 @@ from tests.unit.worker.consumer.test_consumer import Worker
 
 A = "http://a.example/x"
 LARGE = "x" * 200_000
+HOST_WAIT = 0.03  # seconds
 
 
 class HttpWorker(Worker):
@@ -36,6 +36,7 @@ class HttpWorker(Worker):
         self.consumer: HttpConsumer = HttpConsumer(
             [a_task(lambda data: None, name=name) for name in (HTTP_TASK, "t")],
             limit=2,
+            host_wait=HOST_WAIT,
             link=self.consuming.as_link(),
             replies=replies,
             retries=self.retries,
@@ -73,13 +74,6 @@ class HttpWorker(Worker):
         """Start as many requests as the limit of the host of `url`."""
         self.receives_url(url, "1")
         self.receives_url(url, "2")
-
-
-@pytest.fixture(autouse=True)
-def wait(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Shortens the waiting time, which is one second."""
-    monkeypatch.setattr(host_limit, "WAIT", 0.03)
-    return 0.03
 
 
 def call_in(published: Published) -> Call:
