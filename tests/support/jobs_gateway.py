@@ -8,8 +8,11 @@ from typing import Any
 
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.routing import URLSpec
 
+from crew.client import Client
 from crew.gateway import routes
+from crew.gateway.jobs.job_events import JobEventsHandler
 from crew.jobs import Job, JobService, JobStatus, JobStore
 from crew.jobs.reports.report import Report
 from crew.protocol.message import Run
@@ -82,8 +85,17 @@ class JobsGateway:
 
 
 @asynccontextmanager
-async def jobs_gateway(folder: Path) -> AsyncIterator[JobsGateway]:
-    async with site(mount=lambda client: routes(client, JobStore(url_of(folder)))) as web:
+async def jobs_gateway(folder: Path, **events: float) -> AsyncIterator[JobsGateway]:
+    """A gateway whose job store is in `folder`; `events` are intervals of JobEventsHandler."""
+
+    def mount(client: Client) -> list[URLSpec]:
+        mounted = routes(client, JobStore(url_of(folder)))
+        for route in mounted:
+            if route.target is JobEventsHandler:
+                route.target_kwargs = {**route.target_kwargs, **events}
+        return mounted
+
+    async with site(mount=mount) as web:
         await web.crew.jobs.ready()
         gateway = JobsGateway(web)
         try:
