@@ -117,11 +117,13 @@ HANGING = {
 class Main:
     """A main thread executor that records its callbacks; needs the fixture `signals`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: float) -> None:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
-        self.executor = MainThreadExecutor(self.buffer, on_started=self.started.append, on_ended=self.ended.append)
+        self.executor = MainThreadExecutor(
+            self.buffer, on_started=self.started.append, on_ended=self.ended.append, **options
+        )
 
     def run(self, *executions: Execution) -> None:
         """Run all executions in the main thread."""
@@ -205,7 +207,7 @@ class Coroutines:
         unsent: starts whose announcement has not been sent, if the test holds them back.
     """
 
-    def __init__(self, slots: int = 10, *, holds: bool = False) -> None:
+    def __init__(self, slots: int = 10, *, holds: bool = False, **options: float) -> None:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
@@ -217,6 +219,7 @@ class Coroutines:
             on_started=self.started.append,
             on_ended=self.ended.append,
             io=PlayedIoThread(self._soon),
+            **options,
         )
 
     def put(self, *executions: Execution) -> None:
@@ -245,9 +248,9 @@ class Coroutines:
 
 
 @contextlib.contextmanager
-def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
-    """An event loop executor that runs in its own thread."""
-    made = Coroutines(slots, holds=holds)
+def coroutines(slots: int = 10, *, holds: bool = False, **options: float) -> Iterator[Coroutines]:
+    """An event loop executor that runs in its own thread; `options` are durations of it."""
+    made = Coroutines(slots, holds=holds, **options)
     thread = threading.Thread(target=made.executor.serve)
     thread.start()
     try:
