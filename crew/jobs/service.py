@@ -27,7 +27,6 @@ from crew.jobs.publisher import Publisher
 from crew.jobs.quota import Usage
 from crew.jobs.reports import report
 from crew.jobs.reports.inbox import Inbox
-from crew.jobs.reports.progress_watch import STALLED_AFTER
 from crew.jobs.reports.report import Report
 from crew.jobs.result import result_of
 from crew.jobs.specification import Specification, check_id, retry_of, specify
@@ -47,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_STORE: Final = 1.0  # seconds until an unavailable store is tried again
 SUBMIT_ARGUMENTS: Final = ("task", "payload", *SubmitOptions.__annotations__)
-PAUSED_WITHIN: Final = 1.0  # seconds: a broker that does not answer must not delay the end of a process
 
 
 class JobsClient(Protocol):
@@ -93,7 +91,7 @@ class JobService:
         self._notifier = Notifier(client.links.publishing, store)
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
         self._inbox = Inbox(store, on_applied=self._on_applied, on_revocation_request=self._on_revocation_request)
-        self._waiters = Waiters(store.several)
+        self._waiters = Waiters(store.several, poll_interval=store.tuning.poll_interval)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True
         is_behind = functools.partial(self._inbox.is_behind, self._link)
@@ -156,7 +154,8 @@ class JobService:
 
     async def _pause(self) -> None:
         """Stop consuming reports."""
-        await asyncio.wait([self._start(self._link.pause(self.store.queue))], timeout=PAUSED_WITHIN)
+        pausing = self._start(self._link.pause(self.store.queue))
+        await asyncio.wait([pausing], timeout=self.store.tuning.pause_timeout)
 
     def _cancel_tasks(self) -> None:
         for task in list(self._tasks):
@@ -199,9 +198,9 @@ class JobService:
         return self._inbox.obstacle or self._not_consuming()
 
     def _not_consuming(self) -> str | None:
-        """Why reports are not consumed here, if that has lasted for `STALLED_AFTER` seconds."""
+        """Why reports are not consumed here, if that has lasted for a while."""
         since = self._not_consuming_since
-        if since is None or time.monotonic() - since < STALLED_AFTER:
+        if since is None or time.monotonic() - since < self.store.tuning.stalled_after:
             return None
         why = self._link.last_error or "the broker has not been reached"
         return f"job reports have not been consumed for {time.monotonic() - since:.0f} s: {why}"
@@ -433,6 +432,7 @@ class JobStore(Store):
             .crew/jobs.db below the current folder.
         max_result: bytes that an encoded result may have (compressed, if that makes it smaller). A job with a larger
             result ends as `error`. Default 16 MiB.
+        tuning: further durations, for tests. Default: those of `crew.jobs.tuning.JobTuning`.
 
     Raises:
         SettingsError: the URL cannot be used, or its driver is not installed.

@@ -15,6 +15,7 @@ from crew.gateway import routes
 from crew.gateway.jobs.job_events import JobEventsHandler
 from crew.jobs import Job, JobService, JobStatus, JobStore
 from crew.jobs.reports.report import Report
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol.message import Run
 from tests.support.a_job import a_specification, url_of
 from tests.support.event_stream import AS_STREAM, Stream
@@ -85,11 +86,11 @@ class JobsGateway:
 
 
 @asynccontextmanager
-async def jobs_gateway(folder: Path, **events: float) -> AsyncIterator[JobsGateway]:
+async def jobs_gateway(folder: Path, *, tuning: JobTuning = DEFAULT, **events: float) -> AsyncIterator[JobsGateway]:
     """A gateway whose job store is in `folder`; `events` are intervals of JobEventsHandler."""
 
     def mount(client: Client) -> list[URLSpec]:
-        mounted = routes(client, JobStore(url_of(folder)))
+        mounted = routes(client, JobStore(url_of(folder), tuning=tuning))
         for route in mounted:
             if route.target is JobEventsHandler:
                 route.target_kwargs = {**route.target_kwargs, **events}
