@@ -13,13 +13,12 @@ from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
 from crew.jobs.job import LEASE, Job
 from crew.jobs.store.store import Store
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import properties, topology
 
 RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is published again; sooner when one starts
-PATIENCE: Final = 2.0  # seconds that a submit waits for the broker; then the record alone makes the job accepted
 AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses messages until it has elected a leader
 ELECTION: Final = 5.0  # seconds that the election of a leader may take
-CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the confirm: longer than an election, within its lease
 MARKED_WITHIN: Final = 1.0  # seconds for the last marks when the gateway stops
 MARK_AGAIN_AFTER: Final = 0.5  # seconds until a mark is retried, while the store is unavailable
 
@@ -30,9 +29,13 @@ class Publisher:
     """Publishes the jobs of `store` over `link`.
 
     Nothing is published before `on_queue_declared` was called: the reports of workers need the queue of the store.
+
+    Args:
+        tuning: durations.
     """
 
-    def __init__(self, link: Link, store: Store) -> None:
+    def __init__(self, link: Link, store: Store, *, tuning: JobTuning = DEFAULT) -> None:
+        self._tuning = tuning
         self._link = link
         self._store = store
         self._has_queue = asyncio.Event()
@@ -65,7 +68,7 @@ class Publisher:
             await self._store.postpone(job.id, time.time())  # not published: any gateway may do it at once
             return False
         publishing = self._start(self._publish(job))
-        await asyncio.wait([publishing], timeout=CONFIRMED_WITHIN)
+        await asyncio.wait([publishing], timeout=self._tuning.confirm_patience)
         if publishing.cancelled():  # by `drain`; the caller itself was not canceled
             return False
         if publishing.done():
@@ -89,9 +92,9 @@ class Publisher:
             await asyncio.wait(self._marks, timeout=MARKED_WITHIN)
 
     async def _is_there(self) -> bool:
-        """Whether the broker is connected now, or reconnects within `PATIENCE`."""
+        """Whether the broker is connected now, or reconnects in time."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._tuning.publish_patience):
                 await self._has_queue.wait()
                 await self._link.ready()
         except (ConnectionError, TimeoutError):
@@ -145,7 +148,7 @@ class Publisher:
         until = time.monotonic() + ELECTION
         while True:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(self._tuning.publish_patience):
                     await self._link.ready()
                 confirm = self._send(job)
                 status = await confirm

@@ -87,10 +87,15 @@ class JobService:
             on_ready=self._on_consuming,
             on_lost=lambda fault: self._on_lost(),
         )
-        self._publisher = Publisher(client.links.publishing, store)
+        self._publisher = Publisher(client.links.publishing, store, tuning=store.tuning)
         self._notifier = Notifier(client.links.publishing, store)
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
-        self._inbox = Inbox(store, on_applied=self._on_applied, on_revocation_request=self._on_revocation_request)
+        self._inbox = Inbox(
+            store,
+            on_applied=self._on_applied,
+            on_revocation_request=self._on_revocation_request,
+            tuning=store.tuning,
+        )
         self._waiters = Waiters(store.several, poll_interval=store.tuning.poll_interval)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True

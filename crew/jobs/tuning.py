@@ -1,4 +1,4 @@
-"""Durations inside the job store and the service that runs its jobs."""
+"""Durations and sizes inside the job store and the service that runs its jobs."""
 
 from typing import Final
 
@@ -6,16 +6,24 @@ import msgspec
 
 
 class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
-    """Durations that no installation needs to change; tests use others. All are in seconds.
+    """Durations and sizes that no installation needs to change; tests use others. Durations are in seconds.
 
     Attributes:
         connect_timeout: for a connection to PostgreSQL.
         close_timeout: for the last writes of a store that closes, if the server does not answer.
         pause_timeout: for the broker to answer that reports are no longer consumed: it must not delay the end of a
             process.
-        stalled_after: until a gateway that does not consume reports is not ready.
+        stalled_after: until a gateway that does not consume or record reports is not ready: longer than a busy
+            database needs for one batch.
         poll_interval: between two reads of the jobs that callers wait for. The event of another gateway may be lost
             with a connection.
+        publish_patience: that a submit waits for the broker; then the record alone makes the job accepted.
+        confirm_patience: that a submit waits for the confirm: longer than an election, within its lease.
+        prefetch: reports, of up to 16 MiB each: they stay in memory until they are committed.
+        retry_store: until an unavailable store is tried again.
+        retry_report: until a report that failed for an unknown reason is retried; doubled each time.
+        max_retry_report: the longest of these delays.
+        progress_check: between two checks that reports are recorded.
     """
 
     connect_timeout: float = 10.0
@@ -23,6 +31,13 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
     pause_timeout: float = 1.0
     stalled_after: float = 30.0
     poll_interval: float = 5.0
+    publish_patience: float = 2.0
+    confirm_patience: float = 6.0
+    prefetch: int = 100
+    retry_store: float = 1.0
+    retry_report: float = 1.0
+    max_retry_report: float = 30.0
+    progress_check: float = 5.0
 
 
 DEFAULT: Final = JobTuning()

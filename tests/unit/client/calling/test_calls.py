@@ -26,9 +26,9 @@ from tests.support.waiting import until
 class Caller:
     """A client's calls over fake links."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
-        self.calls = Calls(100, publishing=self.publishing.as_link(), consuming=self.consuming.as_link())
+        self.calls = Calls(100, publishing=self.publishing.as_link(), consuming=self.consuming.as_link(), **options)
         self.channel = RecordingChannel()
 
     def receive_reply(self, reply: Reply) -> None:
