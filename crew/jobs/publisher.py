@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
-from crew.jobs.job import LEASE, Job
+from crew.jobs.job import Job
 from crew.jobs.store.store import Store
 from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import properties, topology
@@ -128,8 +128,8 @@ class Publisher:
         """Keep other gateways from publishing `job` while its confirm is late: the broker may have it."""
         while not publishing.done():
             with contextlib.suppress(CrewError):
-                await self._store.postpone(job.id, time.time() + LEASE)
-            await asyncio.wait([publishing], timeout=LEASE / 2)
+                await self._store.postpone(job.id, time.time() + self._tuning.lease)
+            await asyncio.wait([publishing], timeout=self._tuning.lease / 2)
 
     def _start(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `step` in the background: it goes on when its caller is canceled."""
@@ -181,6 +181,6 @@ class Publisher:
             try:
                 return await self._store.mark_enqueued(job.id, published)
             except CrewError:
-                if self._is_closing or time.time() > published + LEASE:
+                if self._is_closing or time.time() > published + self._tuning.lease:
                     return None
             await asyncio.sleep(MARK_AGAIN_AFTER)

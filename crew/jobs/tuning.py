@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from crew.jobs.job import LEASE
+
 
 class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
     """Durations and sizes that no installation needs to change; tests use others. Durations are in seconds.
@@ -19,6 +21,8 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
             with a connection.
         publish_patience: that a submit waits for the broker; then the record alone makes the job accepted.
         confirm_patience: that a submit waits for the confirm: longer than an election, within its lease.
+        lease: during which no other gateway publishes a job whose confirm is late; extended until it arrives.
+        retry_full: until an accepted job is published again, if its queue was full.
         prefetch: reports, of up to 16 MiB each: they stay in memory until they are committed.
         retry_store: until an unavailable store is tried again.
         retry_report: until a report that failed for an unknown reason is retried; doubled each time.
@@ -33,6 +37,8 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval: float = 5.0
     publish_patience: float = 2.0
     confirm_patience: float = 6.0
+    lease: float = LEASE
+    retry_full: float = 5.0
     prefetch: int = 100
     retry_store: float = 1.0
     retry_report: float = 1.0

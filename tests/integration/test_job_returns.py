@@ -12,14 +12,15 @@ import pytest
 
 from crew import Client, ConnectionError
 from crew.amqp import Link
-from crew.jobs import JobStatus, JobStore, publisher, specification
+from crew.jobs import JobStatus, JobStore
 from crew.jobs.job import Job
-from crew.jobs.maintenance import continuity, expire, loop, republish
+from crew.jobs.maintenance import continuity, expire, loop
 from crew.jobs.maintenance.loop import Maintenance
 from crew.jobs.maintenance.watch import LOST_AFTER
 from crew.jobs.reports import inbox
 from crew.jobs.reports.report import Report
 from crew.jobs.store.update import AppliedReport
+from crew.jobs.tuning import JobTuning
 from crew.protocol import properties, topology
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -41,7 +42,6 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
 ) -> None:
     """Also with many reports and a slow store."""
     monkeypatch.setattr(expire, "CATCH_UP", 0.1)
-    monkeypatch.setattr(inbox, "PREFETCH", 10)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
         jobs = await asyncio.gather(
@@ -54,7 +54,7 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:
             await report_success(link, store.queue, job)
-    slow = JobStore(url)
+    slow = JobStore(url, tuning=JobTuning(prefetch=10))
     apply_each = slow.apply_each
 
     async def apply_slowly(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
@@ -204,7 +204,7 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
 ) -> None:
     """A hundred messages of up to 16 MiB are held; a hundred more for each connection would exhaust the memory."""
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
-    is_unavailable, store = True, JobStore(url)
+    is_unavailable, store = True, JobStore(url, tuning=JobTuning(retry_store=0.05))
     apply_each = store.apply_each
 
     async def apply_or_fail(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
@@ -213,7 +213,6 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
         return await apply_each(reports)
 
     monkeypatch.setattr(store, "apply_each", apply_or_fail)
-    monkeypatch.setattr(inbox, "RETRY_STORE", 0.05)
     async with Client(proxy.url, store=store) as client:
         await client.jobs.ready()
         link, job_inbox = client.jobs._link, client.jobs._inbox
@@ -237,15 +236,12 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_whose_confirm_is_late_is_accepted_and_published_once(
-    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str
 ) -> None:
-    monkeypatch.setattr(publisher, "CONFIRMED_WITHIN", 0.3)
-    monkeypatch.setattr(publisher, "LEASE", 0.5)
-    monkeypatch.setattr(republish, "LEASE", 0.5)
-    monkeypatch.setattr(specification, "LEASE", 0.5)
     proxy, task = proxied(broker_url), prefix + "late"
     await asyncio.to_thread(raw.declare, broker_url, topology.task_queue(task))
-    async with Client(proxy.url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db", tuning=JobTuning(confirm_patience=0.3, lease=0.5))
+    async with Client(proxy.url, store=store) as client:
         first = await client.submit(task)
         proxy.freeze()
         async with asyncio.timeout(5):

@@ -139,12 +139,15 @@ async def test_an_invalid_or_read_only_sqlite_file_is_an_error(tmp_path: Path, m
 # --- versions -------------------------------------------------------------------------------------------------------
 
 
-async def turn_into_version_1(store: JobStore) -> None:
-    """Remove the columns of later versions, so that the tables are as version 1 created them."""
+COLUMNS = {2: ("progress_run", "progress_count"), 3: ("submitter", "target")}  # of each version
+
+
+async def turn_into_version(version: int, store: JobStore) -> None:
+    """Remove the columns of later versions, so that the tables are as this version created them."""
     async with store._database.write() as connection:
-        for column in ("progress_run", "progress_count", "submitter", "target"):
+        for column in (one for later in COLUMNS if later > version for one in COLUMNS[later]):
             await connection.execute(text(f"ALTER TABLE crew_jobs DROP COLUMN {column}"))
-        await connection.execute(text("UPDATE crew_schema SET version = 1"))
+        await connection.execute(text(f"UPDATE crew_schema SET version = {version}"))
 
 
 @pytest.mark.gen_test
@@ -156,7 +159,7 @@ async def test_two_gateways_can_migrate_an_older_store_at_once_and_its_jobs_are_
         await store.apply([succeeded(before[0])])
         expected = await store.several([one.id for one in before])
         id = store.id
-        await turn_into_version_1(store)
+        await turn_into_version(2, store)
     stores = [JobStore(store_url) for _ in range(2)]
     await asyncio.gather(*(store.open() for store in stores))
     assert [store.id for store in stores] == [id, id]
@@ -196,7 +199,7 @@ async def test_a_store_of_a_newer_crew_is_refused(store_url: str) -> None:
 async def test_a_store_of_version_1_gets_the_columns_of_later_versions_and_keeps_its_jobs(store_url: str) -> None:
     async with opened(store_url) as [store]:
         jobs = [await added(store) for _ in range(3)]
-        await turn_into_version_1(store)
+        await turn_into_version(1, store)
     async with opened(store_url) as [store]:
         run = Run(host="host:7", started=time.time(), progress_count=2)
         await store.apply([report(jobs[0], None, run=run, progress=b"2")])

@@ -10,7 +10,6 @@ from crew.jobs.publisher import Publisher
 from crew.jobs.store.store import Store
 
 MAX_CLAIMED: Final = 200  # jobs that are claimed at a time
-RETRY_FULL: Final = 5.0  # seconds until an accepted job is published again, if its queue was full
 
 
 class Republish:
@@ -38,7 +37,7 @@ class Republish:
         try:
             return await self._publisher.publish(job)
         except Overloaded:
-            await self._store.postpone(job.id, time.time() + RETRY_FULL)
+            await self._store.postpone(job.id, time.time() + self._store.tuning.retry_full)
             return False
         except (TaskError, TooLarge) as error:
             message = f"the job was accepted, but could not be published: {error}"
