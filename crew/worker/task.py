@@ -93,8 +93,10 @@ class Task:
         """
         if self.long or not call.persistent:
             return True
+        if not call.is_job:
+            return False
         timeouts = [timeout for timeout in (call.timeout, self.timeout) if timeout is not None]
-        return call.is_job and min(timeouts, default=math.inf) > MAX_TIMEOUT
+        return min(timeouts, default=math.inf) > MAX_TIMEOUT
 
     @property
     def is_async(self) -> bool:

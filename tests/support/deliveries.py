@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-import msgspec
-
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.protocol import topology
@@ -103,6 +101,7 @@ def an_execution(
     retry: Retry | None = None,
     long: bool = False,
     channel: RecordingChannel | None = None,
+    is_job: bool = False,
 ) -> Execution:
     """An execution of `function`, ready to begin."""
     call = Call(
@@ -115,6 +114,7 @@ def an_execution(
         reply_to="crew.reply.the-client",
         attempt=attempt,
         headers=headers or {},
+        is_job=is_job,
     )
     delivery = a_delivery(channel, properties=Properties(priority=level))
     return Execution(delivery, call, a_task(function, retry=retry, long=long), crashes=crashes)
@@ -122,8 +122,7 @@ def an_execution(
 
 def a_job() -> Execution:
     """An execution of a job that has begun."""
-    execution = an_execution()
-    execution.call = msgspec.structs.replace(execution.call, is_job=True)
+    execution = an_execution(is_job=True)
     execution.begin()
     return execution
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from crew.errors import Interrupt
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors.buffer import Buffer
 from crew.worker.executors.event_loop import EventLoopExecutor
@@ -121,8 +122,9 @@ class Main:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
+        self.held = Held()
         self.executor = MainThreadExecutor(
-            self.buffer, on_started=self.started.append, on_ended=self.ended.append, **options
+            self.buffer, self.held, on_started=self.started.append, on_ended=self._on_ended, **options
         )
 
     def run(self, *executions: Execution) -> None:
@@ -139,6 +141,10 @@ class Main:
         thread.start()
         self.run(*executions)
         thread.join(5)
+
+    def _on_ended(self, execution: Execution) -> None:
+        self.held.remove(execution)
+        self.ended.append(execution)
 
 
 class PlayedIoThread:
@@ -159,9 +165,11 @@ class Threads:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
+        self.held = Held()
         self.executor = ThreadExecutor(
             slots,
             self.buffer,
+            self.held,
             on_started=self.started.append,
             on_ended=self.ended.append,
             io=PlayedIoThread(),
@@ -175,20 +183,20 @@ class Threads:
 
     def settle(self) -> list[Execution]:
         """Release ended executions, interrupt those over their limit, fill the slots; returns the running ones."""
-        for execution in self.executor.running():
+        for execution in self.held.running():
             if self.executor.has_left(execution):
-                self.executor.release(execution)
+                self.held.remove(execution)
             elif execution.limit is not None and time.monotonic() >= execution.limit and not execution.is_interrupted:
                 self.executor.interrupt(execution, InterruptReason.TIMEOUT)
         self.executor.fill()
-        return self.executor.running()
+        return self.held.running()
 
     def run(self, *executions: Execution) -> None:
         """Run all executions."""
         self.put(*executions)
         deadline = time.monotonic() + 10
         while self.settle():
-            assert time.monotonic() < deadline, self.executor.running()
+            assert time.monotonic() < deadline, self.held.running()
             time.sleep(0.0002)
 
     def interrupt(
@@ -213,9 +221,11 @@ class Coroutines:
         self.ended: list[Execution] = []
         self.unsent: list[Callable[[], object]] = []
         self._holds = holds
+        self.held = Held()
         self.executor = EventLoopExecutor(
             slots,
             self.buffer,
+            self.held,
             on_started=self.started.append,
             on_ended=self.ended.append,
             io=PlayedIoThread(self._soon),
@@ -230,11 +240,11 @@ class Coroutines:
 
     def settle(self) -> list[Execution]:
         """Release ended executions and fill the slots; returns the running ones."""
-        for execution in self.executor.running():
+        for execution in self.held.running():
             if self.executor.has_left(execution):
-                self.executor.release(execution)
+                self.held.remove(execution)
         self.executor.fill()
-        return self.executor.running()
+        return self.held.running()
 
     def ends(self, *executions: Execution) -> None:
         """Wait until the executions have ended."""
@@ -274,41 +284,35 @@ class PlayedExecutor:
         self.has_timer = has_timer
         self.frees_slot = True
         self.text = ""
-        self.executions: list[Execution] = []
+        self.held = Held()
         self.was_abandoned: list[Execution] = []
         self.interrupts: list[tuple[Execution, InterruptReason]] = []
         self.interrupted_at: list[float] = []  # time.monotonic() of each
 
+    @property
+    def executions(self) -> list[Execution]:
+        """The executions that have a slot, the oldest first."""
+        return self.held.running()
+
     def begin(self, execution: Execution) -> Execution:
         """Start the execution."""
         execution.begin()
-        self.executions.append(execution)
+        self.held.take_slot(execution)
         return execution
 
     def fill(self) -> None: ...
 
-    def running(self) -> list[Execution]:
-        return list(self.executions)
-
     def has_left(self, execution: Execution) -> bool:
         return execution.has_ended
-
-    def release(self, execution: Execution) -> None:
-        if execution in self.executions:
-            self.executions.remove(execution)
 
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         self.interrupts.append((execution, reason))
         self.interrupted_at.append(time.monotonic())
         execution.interrupt(reason)
 
-    def abandon(self, execution: Execution) -> bool:
-        self.release(execution)
+    def can_abandon(self, execution: Execution) -> bool:
         self.was_abandoned.append(execution)
         return self.frees_slot
-
-    def abandoned(self) -> int:
-        return len(self.was_abandoned)
 
     def stack(self, execution: Execution) -> str:
         return self.text

@@ -1,19 +1,17 @@
-"""Admission: decides whether a delivered call may run; if not, sends the reply that it gets instead."""
+"""Admission: decides whether a delivered call may run, and if not, which reply it gets instead."""
 
-import asyncio
-import functools
+import enum
 import socket
 import time
-from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from crew.amqp import Delivery
 from crew.protocol import deadline
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome
-from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.revoked_calls import RevokedCalls
-from crew.worker.consumer.settlement import Settlement
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import Result, deadline_passed, expired, failed_with, timed_out, worker_lost
 from crew.worker.job_reports.revocation_sync import RevocationSync
@@ -25,71 +23,84 @@ CRASH_COUNT_DELAY: Final = 0.2  # seconds for the supervisor to notice that a pr
 MAX_DELIVERIES: Final = 3  # processes of one worker that a call may crash; each supervisor counts for itself
 
 
-_Run = Callable[[Delivery, Call, Task, int], object]
-_Step = Callable[[Delivery, Call, Task, _Run], None]
 _UNBOUNDED_JOB: Final = f"a job without a timeout of {MAX_TIMEOUT:.0f} s or less"
 
 
+class Admitted(msgspec.Struct, frozen=True):
+    """The call may run.
+
+    Attributes:
+        crashes: number of processes of this worker that have died while they ran it.
+    """
+
+    crashes: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The call must not run.
+
+    Attributes:
+        result: for its reply.
+        executions: how often it was started.
+        exit_status: how the last process that ran it ended; "" if its message is not parked.
+    """
+
+    result: Result
+    executions: int
+    exit_status: str
+
+
+class Wait(enum.Enum):
+    """The call waits before this is decided."""
+
+    FOR_STORE = enum.auto()  # until the store of the job has reported its revoked jobs
+    FOR_CRASH_COUNT = enum.auto()  # for CRASH_COUNT_DELAY
+
+
+Verdict = Admitted | Refused | Wait
+
+ADMITTED: Final = Admitted(crashes=0)
+
+
 class Admission:
-    """Starts or refuses delivered calls. All methods run on the I/O thread.
+    """Decides on delivered calls. It does no I/O.
 
     Args:
         revoked: calls that were canceled before their start.
-        flow: whether deliveries are accepted now.
-        revocation_sync: holds jobs until their store has reported its revoked jobs.
+        revocation_sync: knows which stores have reported their revoked jobs.
     """
 
-    def __init__(
-        self,
-        shared_state: SharedState,
-        revoked: RevokedCalls,
-        settlement: Settlement,
-        flow: FlowControl,
-        revocation_sync: RevocationSync,
-    ) -> None:
+    def __init__(self, shared_state: SharedState, revoked: RevokedCalls, revocation_sync: RevocationSync) -> None:
         self._shared_state = shared_state
         self._revoked = revoked
-        self._settlement = settlement
-        self._flow = flow
         self._revocation_sync = revocation_sync
 
-    def admit(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
-        """Call `run` with these arguments and the number of crashes of `call`, or refuse the call.
+    def decide(self, delivery: Delivery, call: Call, task: Task, *, has_waited: bool = False) -> Verdict:
+        """Decide whether `call` may run.
 
         The broker redelivers a call within a millisecond after its process died. The supervisor may not have counted
         that crash yet, so a redelivered call that still seems to run waits for CRASH_COUNT_DELAY.
+
+        Args:
+            has_waited: whether it has waited for the crash count.
         """
-        if call.is_job and call.reply_to is not None and self._revocation_sync.is_awaiting(call.reply_to):
-            self._revocation_sync.hold(call.reply_to, self.resume, self.admit, delivery, call, task, run)
-        elif delivery.redelivered and self._shared_state.is_running(call.key):
-            resume = functools.partial(self.resume, self._decide, delivery, call, task, run)
-            asyncio.get_running_loop().call_later(CRASH_COUNT_DELAY, resume)
-        else:
-            self._decide(delivery, call, task, run)
-
-    def resume(self, step: _Step, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
-        """Continue with `step` for a delivery that has waited; requeue it if no deliveries are accepted any more."""
-        if self._flow.is_open:
-            if delivery.is_ours:  # else it was lost with its connection
-                step(delivery, call, task, run)
-        else:
-            self._settlement.requeue(delivery)
-
-    def _decide(self, delivery: Delivery, call: Call, task: Task, run: _Run) -> None:
-        crashes = self._shared_state.crashes(call.key) if delivery.redelivered or call.attempt > 1 else 0
+        is_new = not (delivery.redelivered or call.attempt > 1)
+        if not has_waited:
+            if call.is_job and call.reply_to is not None and self._revocation_sync.is_awaiting(call.reply_to):
+                return Wait.FOR_STORE
+            if delivery.redelivered and self._shared_state.is_running(call.key):
+                return Wait.FOR_CRASH_COUNT
+        crashes = 0 if is_new else self._shared_state.crashes(call.key)
         status = self._shared_state.exit_status(call.key) if crashes else ""
         revoked = self._revoked.get(call.id, call.deadline, is_job=call.is_job)
         refused = refusal(call, task, crashes, revoked, exit_status=status)
-        if refused is None and not crashes and waited_too_long(call, redelivered=delivery.redelivered):
+        if refused is None and is_new and call.start_by is not None and waited_too_long(call):
             refused = expired(call)
         if refused is None:
-            run(delivery, call, task, crashes)
-        else:
-            is_parked = refused.outcome is Outcome.WORKER_LOST and crashes >= MAX_DELIVERIES
-            executions = call.attempt - 1 + (1 if crashes == OVERDUE else crashes)
-            self._settlement.refuse(
-                delivery, call, refused, executions=executions, exit_status=status if is_parked else ""
-            )
+            return Admitted(crashes) if crashes else ADMITTED
+        is_parked = refused.outcome is Outcome.WORKER_LOST and crashes >= MAX_DELIVERIES
+        executions = call.attempt - 1 + (1 if crashes == OVERDUE else crashes)
+        return Refused(refused, executions, status if is_parked else "")
 
 
 def refusal(
@@ -122,10 +133,11 @@ def refusal(
     return None
 
 
-def waited_too_long(call: Call, *, redelivered: bool) -> bool:
+def waited_too_long(call: Call) -> bool:
     """Whether a job was not started by its `start_by`; a job that was started before is run again at any time.
 
-    A redelivered job may have been started: its host died, or its connection broke and it still runs there. If it was
-    not, its gateway has expired it by now, and this worker knows it as revoked.
+    Only asked for a first attempt that is not redelivered. A redelivered job may have been started: its host died, or
+    its connection broke and it still runs there. If it was not, its gateway has expired it by now, and this worker
+    knows it as revoked.
     """
-    return call.attempt == 1 and not redelivered and deadline.is_past(call.start_by, call.sender_time(time.time()))
+    return call.start_by is not None and deadline.is_past(call.start_by, call.sender_time(time.time()))

@@ -5,6 +5,8 @@ gets its reply at once. A worker consumes one queue for each task, and must not 
 when no slot has been free for a while, it requeues the calls that have not started, and pauses until a slot is free.
 """
 
+import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +20,15 @@ from crew.protocol import clock, properties
 from crew.protocol.clock import IN_STEP
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Control, new_id
-from crew.worker.consumer.admission import Admission
+from crew.worker.consumer.admission import CRASH_COUNT_DELAY, Admission, Admitted, Refused, Wait
 from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
 from crew.worker.consumer.settlement import Settlement
+from crew.worker.consumer.starts import Starts
 from crew.worker.execution.execution import CALLER_ENDED, Execution
 from crew.worker.execution.execution_log import ExecutionLog
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
-from crew.worker.execution.result import REDELIVERED
 from crew.worker.executors.buffer import Buffer
 from crew.worker.executors.contract import Executor
 from crew.worker.executors.watchdog import Watchdog
@@ -38,11 +41,15 @@ from crew.worker.task import Task
 logger = logging.getLogger(__name__)
 
 
+Run = Callable[[Delivery, Call, Task, int], object]
+
+
 class TaskConsumer:
     """Serves `tasks` in an executor. Its methods run on the I/O thread; any thread may call the `must_` methods.
 
     Args:
         link: the consuming link.
+        held: the record of deliveries and executions, which the executor shares.
         broker_clock: compares this host's clock with the broker's.
         revoked: calls that must not start.
         zombies: executions that may run on after their grace, without a slot, before the process is replaced.
@@ -55,6 +62,7 @@ class TaskConsumer:
 
     Attributes:
         is_stuck: the executor cannot run anything else, because of a task that cannot be interrupted.
+        starts: handles the starts of executions.
     """
 
     def __init__(
@@ -65,6 +73,7 @@ class TaskConsumer:
         broker_clock: BrokerClock | None = None,
         replies: ReplyPublisher,
         retries: RetryPublisher,
+        held: Held,
         buffer: Buffer,
         executor: Executor,
         shared_state: SharedState,
@@ -90,26 +99,27 @@ class TaskConsumer:
         self._zombies = zombies
         self._on_replacement_needed = on_replacement_needed
         self._log = ExecutionLog()
-        self._executions: set[Execution] = set()  # waiting or running, with a slot or a place in the buffer
+        self._held = held
         self.is_stuck = False
-        self._watchdog = Watchdog(executor, self, grace=grace)
+        self._watchdog = Watchdog(executor, self, held, grace=grace)
         self._flow = FlowControl(
             link,
             self._tasks,
             self.on_delivery,
             on_refused=self.on_refused,
+            held=held,
             slots=executor.slots,
             fixed=fixed_prefetch,
             rooms=rooms,
         )
-        self._settlement = Settlement(
-            replies, retries, job_reports, self._flow, where=executor.stack if debug else None
-        )
+        self._settlement = Settlement(replies, retries, job_reports, held, where=executor.stack if debug else None)
         self._revoked = revoked
-        self._admission = Admission(shared_state, revoked, self._settlement, self._flow, job_reports.revocation_sync)
+        self._revocation_sync = job_reports.revocation_sync
+        self._admission = Admission(shared_state, revoked, self._revocation_sync)
+        self.starts = Starts(self._settlement, self._flow, self._watchdog)
 
     def __repr__(self) -> str:
-        return f"<TaskConsumer: {len(self._executions)} executions, {len(self._buffer)} of them not started>"
+        return f"<TaskConsumer: {self._held!r}>"
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 
@@ -124,30 +134,51 @@ class TaskConsumer:
         except properties.MalformedMessage as error:
             self._settlement.refuse_malformed(delivery, task.name, error)
             return
-        call = self._with_skew(call, delivery)
-        self._flow.add(delivery.queue)
-        if delivery.redelivered and self._adopt(delivery, call):
-            return
-        self._admission.admit(delivery, call, task, self._enqueue)
+        if call.clock is not None or self._clock.offset is not IN_STEP:
+            call = self._with_skew(call, delivery)
+        self._held.accept(delivery)
+        if not (delivery.redelivered and self._adopt(delivery, call)):
+            self._admit(delivery, call, task, self._enqueue)
 
     def on_refused(self, delivery: Delivery) -> None:
         """Park a message without a valid signature; it does not run and gets no reply."""
         self._settlement.park_refused(delivery)
 
     def _with_skew(self, call: Call, delivery: Delivery) -> Call:
-        """Copy `call` with the difference between the sender's clock and this one; `call` itself if there is none."""
-        own = self._clock.offset
-        if call.clock is None and own is IN_STEP:
-            return call
-        skew = clock.skew(sender=call.clock, published=delivery.properties.timestamp, own=own, now=time.time())
+        """Copy `call` with the difference between the sender's clock and this one."""
+        published, own = delivery.properties.timestamp, self._clock.offset
+        skew = clock.skew(sender=call.clock, published=published, own=own, now=time.time())
         return msgspec.structs.replace(call, skew=skew)
+
+    def _admit(self, delivery: Delivery, call: Call, task: Task, run: Run, *, has_waited: bool = False) -> None:
+        """Call `run` with these arguments and the number of crashes of `call`, refuse the call, or wait."""
+        verdict = self._admission.decide(delivery, call, task, has_waited=has_waited)
+        if isinstance(verdict, Admitted):
+            run(delivery, call, task, verdict.crashes)
+        elif isinstance(verdict, Refused):
+            result, executions = verdict.result, verdict.executions
+            self._settlement.refuse(delivery, call, result, executions=executions, exit_status=verdict.exit_status)
+        elif verdict is Wait.FOR_STORE:
+            assert call.reply_to is not None
+            again = functools.partial(self._admit, delivery, call, task, run)
+            self._revocation_sync.hold(call.reply_to, self._resume, delivery, again)
+        else:
+            again = functools.partial(self._admit, delivery, call, task, run, has_waited=True)
+            asyncio.get_running_loop().call_later(CRASH_COUNT_DELAY, self._resume, delivery, again)
+
+    def _resume(self, delivery: Delivery, go_on: Callable[[], object]) -> None:
+        """Go on with a delivery that has waited; requeue it if no deliveries are accepted any more."""
+        if not self._flow.is_open:
+            self._settlement.requeue(delivery)
+        elif delivery.is_ours:  # else it was lost with its connection
+            go_on()
 
     def _enqueue(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         """Put an admitted call into the buffer of the executor; returns its execution, None if it has to wait."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
-        if execution.runs_once and not call.is_job and not self._executions:
-            self._settlement.acknowledge_at_start(execution)  # it starts at once, so `on_started` need not do it
-        self._executions.add(execution)
+        if execution.runs_once and not call.is_job and not self._held.has_work:
+            self._settlement.acknowledge_at_start(execution)  # it starts at once, so that `starts` need not do it
+        self._held.add(execution)
         self._buffer.put(execution)
         self._executor.fill()
         self._watchdog.wake()
@@ -155,12 +186,10 @@ class TaskConsumer:
 
     def _adopt(self, delivery: Delivery, call: Call) -> bool:
         """Give a redelivery to the execution that still runs here, as its own delivery was lost with a connection."""
-        for execution in self._executions:
+        for execution in self._held.executions():
             is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
             if is_same and execution.result is None and not execution.delivery.is_ours:
-                execution.delivery = delivery
-                if execution.is_acked:  # on the lost channel: the broker did not get the acknowledgement
-                    self._settlement.acknowledge(delivery)
+                self._settlement.adopt(execution, delivery)
                 return True
         return False
 
@@ -173,36 +202,7 @@ class TaskConsumer:
 
     def has_work(self) -> bool:
         """Whether an execution waits, or runs and may still end."""
-        return bool(self._executions) and not self.is_stuck
-
-    def must_announce(self, execution: Execution) -> bool:
-        """Whether `on_started` reports its start to the caller; not if its task is quick.
-
-        A job that is acknowledged at its start is always announced: it is in no queue any more, so if its host died
-        unannounced, its record would wait for ever.
-        """
-        is_once_only_job = execution.call.is_job and execution.runs_once
-        is_quick = self._flow.is_quick(execution.delivery.queue)
-        return not execution.is_announced and (is_once_only_job or not is_quick)
-
-    def must_acknowledge(self, execution: Execution) -> bool:
-        """Whether `on_started` acknowledges its delivery."""
-        return execution.runs_once and not execution.is_acked
-
-    def on_started(self, execution: Execution, is_awaited: bool = True) -> None:
-        """Handle the start of an execution: acknowledge it if it runs at most once, and announce it.
-
-        If it cannot be acknowledged it does not run. It is announced before the task begins, unless the task is quick:
-        a task that never releases the GIL could not be announced later.
-
-        Args:
-            is_awaited: whether the task begins only after this.
-        """
-        if self.must_acknowledge(execution) and not self._settlement.acknowledge_at_start(execution) and is_awaited:
-            execution.decide(REDELIVERED)
-        elif self.must_announce(execution):
-            self._settlement.announce(execution)
-        self._watchdog.wake_by(execution.limit)
+        return self._held.has_work and not self.is_stuck
 
     def on_started_long_ago(self, execution: Execution) -> None:
         """Announce an execution of a quick task that runs longer than usual."""
@@ -213,30 +213,34 @@ class TaskConsumer:
 
         A call that is retried or requeued waits for the end of that clean-up. Its nested calls end now.
         """
-        if execution.scope is not None and (execution.has_ended or not execution.shields):
+        if execution.scope is not None and (execution.has_ended or not execution.interruption.shields):
             execution.scope.abandon(CALLER_ENDED)
         result = execution.result
-        if execution.is_settled or result is None or (result.runs_again and execution in self._executions):
+        if execution.is_settled or result is None or (result.runs_again and execution in self._held):
             return
-        execution.is_settled = True
         self._settlement.settle(execution, result)
 
     def on_ended(self, execution: Execution) -> None:
-        """Handle the end of an execution: its task no longer runs."""
-        self._log.end(execution)
-        self._settlement.send_last_progress(execution)
-        if execution in self._executions:
-            self._executor.release(execution)
-            self._release(execution)
-            if execution.run_time is not None:
-                self._flow.observe(execution.delivery.queue, execution.run_time)
+        """Handle the end of an execution, once: log and settle it, and start the next one."""
+        if self._held.remove(execution):
+            execution.end()
+            self._log.end(execution)
+            if execution.call.is_job and execution.is_settled:  # its task has cleaned up since
+                self._settlement.send_last_progress(execution)
+            self._free(execution)
+            if execution.times.run_time is not None:
+                self._flow.observe(execution.delivery.queue, execution.times.run_time)
             self._executor.fill()
-        elif execution.scope is not None:
-            execution.scope.abandon(CALLER_ENDED)  # it ran on without a slot, and has made calls inside a shield
+        elif self._held.remove_abandoned(execution):
+            execution.end()
+            self._log.end(execution)
+            self._settlement.send_last_progress(execution)
+            if execution.scope is not None:
+                execution.scope.abandon(CALLER_ENDED)  # it has made calls inside a shield
 
     def on_stuck(self, execution: Execution) -> None:
         """Handle a task that runs on after its grace: free its slot, if the executor can; else replace the process."""
-        if execution not in self._executions:
+        if execution not in self._held:
             return
         logger.error(
             "task runs on %g s after its interrupt call_id=%s task=%s stack:%s",
@@ -245,10 +249,11 @@ class TaskConsumer:
             execution.task.name,
             Lines(self._executor.stack(execution)),
         )
-        self.is_stuck = not self._executor.abandon(execution)
-        needs_replacement = self.is_stuck or self._executor.abandoned() > self._zombies
+        self.is_stuck = not self._executor.can_abandon(execution)
+        self._held.abandon(execution)
+        needs_replacement = self.is_stuck or self._zombies_now() > self._zombies
         self._flow.is_closed |= needs_replacement
-        self._release(execution)
+        self._free(execution)
         if needs_replacement:
             self._on_replacement_needed()
         else:
@@ -262,7 +267,7 @@ class TaskConsumer:
 
     def on_nested_call(self) -> None:
         """Handle a nested call of a task here: if no slot is free, pause at once, so that the call runs elsewhere."""
-        if len(self._executor.running()) >= self._executor.slots:
+        if self._held.is_full(self._executor.slots):
             self.on_busy()
 
     # --- cancelling -------------------------------------------------------------------------------------------------
@@ -270,8 +275,8 @@ class TaskConsumer:
     def cancel(self, control: Control) -> None:
         """Interrupt or drop the call that `control` cancels, if it runs or waits here."""
         reason = reason_of(control)
-        for execution in [one for one in self._executions if control.is_about(one.call)]:
-            if execution.started is None:
+        for execution in [one for one in self._held.executions() if control.is_about(one.call)]:
+            if not execution.has_begun:
                 execution.interrupt(reason)  # the executor skips it
             else:
                 self._watchdog.interrupt(execution, reason)
@@ -280,7 +285,7 @@ class TaskConsumer:
 
     def cancel_revoked_jobs(self) -> None:
         """Cancel the jobs here that their stores have revoked."""
-        jobs = {one.call.id for one in self._executions if one.call.is_job}
+        jobs = {one.call.id for one in self._held.executions() if one.call.is_job}
         for id in filter(self._revoked.is_revoked_job, jobs):
             self.cancel(Control(id=id, reason=InterruptReason.CANCELED, is_job=True))
 
@@ -294,18 +299,19 @@ class TaskConsumer:
     def requeue_waiting(self) -> None:
         """Requeue the calls that have not started."""
         for execution in self._withdraw():
-            self._settlement.requeue(execution.delivery)
+            self._settlement.give_back(execution)
 
     def interrupt_all(self) -> None:
         """Interrupt all running tasks, so that their calls run on other workers."""
-        for execution in self._executor.running():
+        for execution in self._held.running():
             self._watchdog.interrupt(execution, InterruptReason.DRAIN)
             self._shared_state.note_limit(execution)
 
     def settle_all(self) -> None:
         """Settle all executions, including tasks that run on after their interrupt and end with the process."""
-        for execution in list(self._executions):
-            self._release(execution)
+        for execution in self._held.executions():
+            self._held.abandon(execution)
+            self._free(execution)
 
     def stop(self) -> None:
         """Stop the watchdog and flush the log of executions."""
@@ -319,27 +325,36 @@ class TaskConsumer:
             patience: acknowledgement timeout of the broker in seconds, if the link was lost because of it.
         """
         if patience is not None:
-            _log_unacknowledged(self._executor.running(), patience, now=time.monotonic())
-        self._withdraw()
-        self._flow.clear()
+            _log_unacknowledged(self._held.running(), patience, now=time.monotonic())
+        for execution in self._withdraw() + self._held.executions():
+            self._settlement.lose(execution)
+        self._held.lose_deliveries()
 
     # --- parts of the above -----------------------------------------------------------------------------------------
 
-    def _release(self, execution: Execution) -> None:
-        """Free the slot of an execution and settle it."""
-        self._executions.discard(execution)
-        self._shared_state.end(execution)
+    def _free(self, execution: Execution) -> None:
+        """Settle an execution that has no slot any more, and resume."""
+        if execution.slot is not None:  # the main thread has cleared it before
+            self._shared_state.end(execution)
         self.on_decided(execution)
-        self._flow.resume()
+        if self._flow.is_paused:
+            self._flow.resume()
+
+    def _zombies_now(self) -> int:
+        """Number of abandoned executions whose tasks still run."""
+        for execution in self._held.abandoned():
+            if self._executor.has_left(execution):
+                self.on_ended(execution)
+        return len(self._held.abandoned())
 
     def _withdraw(self) -> list[Execution]:
         """Remove and return executions that have not started, except those that are acknowledged or decided already."""
         withdrawn = []
         for execution in self._buffer.withdraw():
-            if execution.is_acked or execution.result is not None:
+            if execution.is_acknowledged or execution.result is not None:
                 self._buffer.put(execution)
             else:
-                self._executions.discard(execution)
+                self._held.remove(execution)
                 withdrawn.append(execution)
         return withdrawn
 
@@ -353,7 +368,7 @@ def _log_unacknowledged(executions: Iterable[Execution], timeout: float, *, now:
     """
     for execution in executions:
         ran = now - (execution.started or now)
-        if ran >= timeout and not execution.is_acked:
+        if ran >= timeout and not execution.is_acknowledged and not execution.is_settled:
             name = execution.task.name
             logger.error(
                 "acknowledgement timeout exceeded: the broker redelivers the call: write @Task(%r, long=True), or set "

@@ -7,10 +7,11 @@ from crew.amqp import Link
 from crew.amqp.delivery import OnDelivery
 from crew.worker.consumer.consumption import PAUSED, Consumption
 from crew.worker.consumer.prefetch import Prefetch
+from crew.worker.execution.held import Held
 
 
 class FlowControl:
-    """Counts the deliveries held from each of `queues`, and sets how many may be held.
+    """Sets how many deliveries of each of `queues` may be held.
 
     Args:
         on_delivery, on_refused: callbacks of each consumer.
@@ -30,6 +31,7 @@ class FlowControl:
         on_delivery: OnDelivery,
         *,
         on_refused: OnDelivery,
+        held: Held,
         slots: int,
         fixed: int | None,
         rooms: Mapping[str, int] = MappingProxyType({}),
@@ -39,12 +41,12 @@ class FlowControl:
         self._prefetch = {
             queue: Prefetch(slots + (room := rooms.get(queue, 0)), fixed and fixed + room) for queue in queues
         }
-        self._held = dict.fromkeys(self._prefetch, 0)
+        self._held = held
         self._consumption = Consumption(link, self._windows(), on_delivery, on_refused)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "paused" if self.is_paused else "open"
-        return f"<FlowControl {state}: {self._held}>"
+        return f"<FlowControl {state}: {self._windows()}>"
 
     @property
     def is_open(self) -> bool:
@@ -54,20 +56,6 @@ class FlowControl:
     def is_quick(self, queue: str) -> bool:
         """Whether the last executions from `queue` took only some milliseconds."""
         return self._prefetch[queue].is_quick
-
-    # --- deliveries held --------------------------------------------------------------------------------------------
-
-    def add(self, queue: str) -> None:
-        """Count a delivery that was accepted from `queue`."""
-        self._held[queue] += 1
-
-    def remove(self, queue: str) -> None:
-        """Count a delivery of `queue` that was acknowledged or requeued."""
-        self._held[queue] -= 1
-
-    def clear(self) -> None:
-        """Forget all deliveries, which are lost with the link."""
-        self._held = dict.fromkeys(self._held, 0)
 
     # --- prefetch ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +72,7 @@ class FlowControl:
         """Accept no new deliveries; pause each queue whose prefetch is not used up."""
         self.is_paused = True
         for queue, window in self._windows().items():
-            if self._held[queue] < window:
+            if self._held.count(queue) < window:
                 self._consumption.set_prefetch(queue, PAUSED)
 
     def resume(self) -> None:
@@ -96,7 +84,7 @@ class FlowControl:
     async def close(self) -> None:
         """Accept no new deliveries any more, and wait until the broker has paused all queues."""
         self.is_closed = True
-        for queue in self._held:
+        for queue in self._prefetch:
             self._consumption.set_prefetch(queue, PAUSED)
         await self._consumption.wait_applied()
 

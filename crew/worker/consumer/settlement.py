@@ -8,9 +8,10 @@ from crew.protocol import topology
 from crew.protocol.failure import describe
 from crew.protocol.message import Call, Outcome
 from crew.protocol.properties import MalformedMessage
-from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.execution.execution import Execution, refused_run
+from crew.worker.execution.held import Held
 from crew.worker.execution.result import NO_BODY, Result, failed_with
+from crew.worker.execution.state import ExecutionEvent, ExecutionState
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
@@ -20,7 +21,7 @@ class Settlement:
     """Settles executions and refused deliveries. All methods run on the I/O thread.
 
     Args:
-        flow: counts the deliveries that are held.
+        held: the deliveries and executions.
         where: returns the stack of an execution, as the text of a traceback; None if callers do not get it.
     """
 
@@ -29,13 +30,13 @@ class Settlement:
         replies: ReplyPublisher,
         retries: RetryPublisher,
         job_reports: JobReports,
-        flow: FlowControl,
+        held: Held,
         *,
         where: Callable[[Execution], str] | None,
     ) -> None:
         self._replies = replies
         self._retries = retries
-        self._flow = flow
+        self._held = held
         self._job_reports = job_reports
         self._where = where
 
@@ -44,18 +45,39 @@ class Settlement:
         if execution.call.is_job:
             self._job_reports.on_end(execution)
         if self._where is not None and result.outcome is Outcome.TIMED_OUT:
-            result = result.with_traceback(execution.where_stopped() or self._where(execution))
+            result = result.with_traceback(execution.interruption.where() or self._where(execution))
+        execution.state.move(ExecutionEvent.SETTLE)
         if result.outcome is None:
-            self.requeue(execution.delivery)
+            self._discard(execution)
             return
-        on_sent = (lambda: None) if execution.is_acked else functools.partial(self.acknowledge, execution.delivery)
-        still_runs = execution.is_interrupted and not execution.has_ended  # a retry would run at the same time
-        if result.retry_after is None or still_runs:
-            on_dropped = (lambda: None) if execution.is_acked else functools.partial(self.requeue, execution.delivery)
-            execution.is_acked = True  # or will be, after the confirm; `on_started` may come later than this
-            self._replies.reply(execution.call, result, on_sent, on_dropped, run=execution.ended_run())
+        on_sent = functools.partial(self._confirm, execution)
+        # A retry would run at the same time as an interrupted task that cleans up.
+        if result.retry_after is None or (execution.is_interrupted and not execution.has_ended):
+            on_dropped = functools.partial(self._discard, execution)
+            run = execution.ended_run() if execution.call.is_job else None
+            self._replies.reply(execution.call, result, on_sent, on_dropped, run=run)
         else:
             self._retries.send(execution, result, on_sent)
+
+    def _confirm(self, execution: Execution) -> None:
+        """Acknowledge its delivery, if it is held still: the broker has its reply or retry."""
+        execution.state.move(ExecutionEvent.CONFIRM)
+        if execution.state.delivery is ExecutionState.HELD:
+            self._move(execution, ExecutionEvent.ACKNOWLEDGE, is_done=self.acknowledge(execution.delivery))
+
+    def _discard(self, execution: Execution) -> None:
+        """Requeue its delivery: there is no reply, or a full backlog has discarded it."""
+        execution.state.move(ExecutionEvent.DISCARD)
+        self.give_back(execution)
+
+    def give_back(self, execution: Execution) -> None:
+        """Return its delivery to its queue, if it is held still."""
+        if execution.state.delivery is ExecutionState.HELD:
+            self._move(execution, ExecutionEvent.REQUEUE, is_done=self.requeue(execution.delivery))
+
+    def _move(self, execution: Execution, event: ExecutionEvent, *, is_done: bool) -> None:
+        """Record `event`, or the loss of its delivery if that was the reason why it could not be done."""
+        execution.state.move(event if is_done else ExecutionEvent.LOSE)
 
     def send_last_progress(self, execution: Execution) -> None:
         """Send the progress that its task has reported while it cleaned up, after its reply was sent."""
@@ -64,12 +86,11 @@ class Settlement:
 
     def announce(self, execution: Execution) -> None:
         """Report its start to the caller, once."""
-        if execution.is_announced:
+        if not execution.state.allows(ExecutionEvent.ANNOUNCE):
             return
-        if execution.call.is_job:
-            execution.is_announced = self._job_reports.announce(execution)
-        else:
-            execution.is_announced = self._replies.announce(execution.call)
+        is_job = execution.call.is_job
+        if self._job_reports.announce(execution) if is_job else self._replies.announce(execution.call):
+            execution.state.move(ExecutionEvent.ANNOUNCE)
 
     def refuse(self, delivery: Delivery, call: Call, result: Result, *, executions: int, exit_status: str) -> None:
         """Reply to a call that does not run; with an `exit_status`, park its message before that.
@@ -111,17 +132,35 @@ class Settlement:
 
     def acknowledge_at_start(self, execution: Execution) -> bool:
         """Acknowledge its delivery before it ends; False if the channel is gone and the broker will redeliver it."""
-        execution.is_acked = True
-        return self.acknowledge(execution.delivery)
+        if execution.state.delivery is ExecutionState.HELD:
+            event = ExecutionEvent.ACKNOWLEDGE_AT_START
+            self._move(execution, event, is_done=self.acknowledge(execution.delivery))
+        return execution.is_acknowledged
+
+    def adopt(self, execution: Execution, delivery: Delivery) -> None:
+        """Give `execution`, whose own delivery is lost, the new delivery of its call."""
+        was_acknowledged = execution.is_acknowledged  # on the lost channel: the broker did not get it
+        self.lose(execution)
+        execution.delivery = delivery
+        execution.state.move(ExecutionEvent.REDELIVER)
+        if was_acknowledged or (execution.runs_once and execution.has_begun):
+            self.acknowledge_at_start(execution)
+
+    def lose(self, execution: Execution) -> None:
+        """Record that its delivery is lost with its channel, if it was not acknowledged before."""
+        if execution.state.delivery is ExecutionState.HELD:
+            execution.state.move(ExecutionEvent.LOSE)
 
     def acknowledge(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery; if its channel is gone, it is no longer counted as held."""
         is_acked = delivery.ack()
         if is_acked:
-            self._flow.remove(delivery.queue)
+            self._held.release(delivery)
         return is_acked
 
-    def requeue(self, delivery: Delivery) -> None:
-        """Return a delivery to its queue."""
-        if delivery.requeue():
-            self._flow.remove(delivery.queue)
+    def requeue(self, delivery: Delivery) -> bool:
+        """Return a delivery to its queue; False if it was lost with its channel, and is returned by the broker."""
+        is_requeued = delivery.requeue()
+        if is_requeued:
+            self._held.release(delivery)
+        return is_requeued

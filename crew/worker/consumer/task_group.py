@@ -4,15 +4,16 @@ A worker process has one group of plain functions, one of `async def` tasks, or 
 """
 
 import asyncio
-import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from crew.worker.consumer.consumer import TaskConsumer
+from crew.worker.consumer.starts import Need
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.executors.buffer import Buffer
-from crew.worker.executors.contract import Executor
+from crew.worker.executors.contract import Executor, OnExecution
 from crew.worker.executors.event_loop import EventLoopExecutor
 from crew.worker.executors.main_thread import MainThreadExecutor
 from crew.worker.executors.thread_pool import ThreadExecutor
@@ -47,11 +48,13 @@ class TaskGroup:
     ) -> None:
         self.tasks = list(tasks)
         self.consumer: TaskConsumer
+        self._handle_end: OnExecution  # on the I/O thread
         self._options = options
         self._number = number
         self._shared_state = shared_state
         self._mailbox = mailbox
         self._replacement = replacement
+        self._held = Held()
         self._buffer = Buffer(None if replacement is None else replacement.may_start)
         self._executor = self._make_executor()
 
@@ -65,6 +68,7 @@ class TaskGroup:
         zombies = self._executor.slots if self._options.zombies is None else self._options.zombies
         self.consumer = consumer_class(
             self.tasks,
+            held=self._held,
             buffer=self._buffer,
             executor=self._executor,
             shared_state=self._shared_state,
@@ -74,6 +78,7 @@ class TaskGroup:
             debug=self._options.is_debugging,
             **parts,
         )
+        self._handle_end = self.consumer.on_ended if self._replacement is None else self._on_ended
 
     def serve(self) -> None:
         """Run tasks in the calling thread until `stop`."""
@@ -103,41 +108,49 @@ class TaskGroup:
     def _make_executor(self) -> Executor:
         is_async = bool(self.tasks) and self.tasks[0].is_async
         if self._options.threads == 1 and not is_async:
-            return MainThreadExecutor(self._buffer, on_started=self._on_main_started, on_ended=self._on_main_ended)
+            return MainThreadExecutor(
+                self._buffer, self._held, on_started=self._on_main_started, on_ended=self._on_main_ended
+            )
         kind, slots = (
             (EventLoopExecutor, self._options.concurrency) if is_async else (ThreadExecutor, self._options.threads)
         )
         return kind(
             slots,
             self._buffer,
+            self._held,
             on_started=self._on_started,
-            on_ended=functools.partial(self._mailbox.post, self._on_ended),
+            on_ended=self._post_end,
             io=self._mailbox,
         )
 
     def _on_started(self, execution: Execution) -> None:
         """Handle a start, on the I/O thread."""
         self._shared_state.begin(self._number, execution)
-        self.consumer.on_started(execution)
+        self.consumer.starts.handle(execution)
 
     def _on_ended(self, execution: Execution) -> None:
-        """Handle an end, on the I/O thread."""
+        """Handle an end, on the I/O thread, and check the memory of the process."""
         self.consumer.on_ended(execution)
-        if self._replacement is not None:
-            self._replacement.check_memory()
+        assert self._replacement is not None
+        self._replacement.check_memory()
+
+    def _post_end(self, execution: Execution) -> None:
+        """Handle an end, in any thread."""
+        self._mailbox.post(self._handle_end, execution)
 
     def _on_main_started(self, execution: Execution) -> None:
         """Handle a start, in the main thread: wait for the announcement, as the task may never release the GIL."""
         self._shared_state.begin(self._number, execution)
-        if self.consumer.must_announce(execution):
-            self._mailbox.post_and_wait(self.consumer.on_started, execution, timeout=ANNOUNCE_TIMEOUT)
-        elif self.consumer.must_acknowledge(execution):
-            self._mailbox.post(self.consumer.on_started, execution, False)
+        need = self.consumer.starts.need(execution)
+        if need is Need.ANNOUNCE:
+            self._mailbox.post_and_wait(self.consumer.starts.handle, execution, timeout=ANNOUNCE_TIMEOUT)
+        elif need is Need.ACKNOWLEDGE:
+            self._mailbox.post(self.consumer.starts.handle, execution, False)
 
     def _on_main_ended(self, execution: Execution) -> None:
         """Handle an end, in the main thread."""
         self._shared_state.end(execution)
-        self._mailbox.post(self._on_ended, execution)
+        self._mailbox.post(self._handle_end, execution)
 
 
 def task_groups(

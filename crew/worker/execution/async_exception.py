@@ -25,7 +25,7 @@ class _Raised(Interrupt):
         super().__init__(self.reason_of_class)
         execution = current_execution.get()
         if execution is not None:
-            execution.has_pending_interrupt = False
+            execution.interruption.is_pending = False
 
 
 class _TimedOut(_Raised):

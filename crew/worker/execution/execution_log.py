@@ -40,9 +40,9 @@ class ExecutionLog:
         A canceled execution is INFO, as its caller wanted that. One that has not started is not logged.
         """
         result = execution.result
-        if result is None or execution.run_time is None or execution.is_logged:
+        if result is None or execution.times.run_time is None or execution.times.is_logged:
             return
-        execution.is_logged = True
+        execution.times.is_logged = True
         if result.outcome not in EXPECTED:
             _log_failure(execution)
         elif logger.isEnabledFor(logging.INFO):
@@ -74,7 +74,7 @@ def _log_end(execution: Execution) -> None:
         "execution ended: task=%s id=%s seconds=%.3f result=%s",
         execution.task.name,
         execution.call.id,
-        execution.run_time,
+        execution.times.run_time,
         result and result.outcome,
     )
 
@@ -82,12 +82,12 @@ def _log_end(execution: Execution) -> None:
 def _log_failure(execution: Execution) -> None:
     result = execution.result
     assert result is not None
-    traceback = execution.where_stopped() if execution.is_interrupted else _traceback(execution.task.name, result)
+    traceback = execution.interruption.where() if execution.is_interrupted else _traceback(execution.task.name, result)
     logger.warning(
         "execution failed: task=%s id=%s seconds=%.3f result=%s attempt=%d%s%s",
         execution.task.name,
         execution.call.id,
-        execution.run_time,
+        execution.times.run_time,
         "interrupted" if execution.reason is InterruptReason.DRAIN else result.outcome,
         execution.attempt,
         "" if result.retry_after is None else f" retry_in={result.retry_after:g}",

@@ -3,6 +3,8 @@
 import enum
 import queue
 
+import msgspec
+
 
 class InterruptReason(enum.StrEnum):
     """Why an execution is interrupted; the task reads it from `Interrupt.reason`."""
@@ -12,7 +14,7 @@ class InterruptReason(enum.StrEnum):
     DRAIN = "drain"  # its worker stops
 
 
-class CancelToken:
+class CancelToken(msgspec.Struct, eq=False):
     """The value of `context.canceled`: an event that a signal handler may set. It is set once and never cleared.
 
     `threading.Event` holds a lock during each of its methods. A signal handler that ran at that moment, in the same
@@ -20,9 +22,8 @@ class CancelToken:
     https://docs.python.org/3/library/queue.html#simplequeue-objects
     """
 
-    def __init__(self) -> None:
-        self._is_set = False
-        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+    _is_set: bool = False
+    _tokens: queue.SimpleQueue[None] = msgspec.field(default_factory=queue.SimpleQueue)
 
     def __repr__(self) -> str:
         return f"<CancelToken: {'set' if self._is_set else 'not set'}>"

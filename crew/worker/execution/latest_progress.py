@@ -5,15 +5,18 @@ holds no lock.
 """
 
 import collections
+import functools
 import math
 from typing import Final
+
+import msgspec
 
 from crew.protocol.message import Body
 
 WAKE_AGAIN_AFTER: Final = 0.05  # seconds until the next wake-up: an interrupt may have prevented the one before
 
 
-class LatestProgress:
+class LatestProgress(msgspec.Struct, eq=False):
     """The progress value on its way from a task to the I/O thread.
 
     Attributes:
@@ -21,11 +24,10 @@ class LatestProgress:
         sent: number of values that were sent.
     """
 
-    def __init__(self) -> None:
-        self._latest: collections.deque[Body] = collections.deque(maxlen=1)
-        self._woken_at = -math.inf  # time.monotonic() of a wake-up that is on its way
-        self.sent_at = -math.inf
-        self.sent = 0
+    sent_at: float = -math.inf
+    sent: int = 0
+    _woken_at: float = -math.inf  # time.monotonic() of a wake-up that is on its way
+    _latest: collections.deque[Body] = msgspec.field(default_factory=functools.partial(collections.deque, maxlen=1))
 
     def __bool__(self) -> bool:
         return bool(self._latest)

@@ -21,22 +21,22 @@ class Shield:
         self._execution = execution
 
     def __enter__(self) -> None:
-        execution = self._execution
+        interruption = self._execution.interruption
         # The thread that interrupts marks the interrupt as pending first, and checks for shields second. This does the
         # same in the opposite order. So either that thread sees the shield, or this one sees the pending interrupt.
-        execution.shields += 1
-        if execution.shields == 1 and execution.has_pending_interrupt:
+        interruption.shields += 1
+        if interruption.shields == 1 and interruption.is_pending:
             try:
                 async_exception.retract()
             finally:  # the interrupt may be raised at just this line
-                execution.shields -= 1
-            execution.raise_pending()
+                interruption.shields -= 1
+            self._execution.raise_pending()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        execution = self._execution
-        execution.shields -= 1
-        if execution.shields == 0 and execution.has_pending_interrupt:
+        interruption = self._execution.interruption
+        interruption.shields -= 1
+        if interruption.shields == 0 and interruption.is_pending:
             async_exception.retract()
-            execution.raise_pending()
+            self._execution.raise_pending()

@@ -34,24 +34,26 @@ class Buffer:
     def put(self, execution: Execution) -> None:
         """Add an execution."""
         level = execution.delivery.properties.priority
-        self._push(level if isinstance(level, int) else 0, execution)
+        heapq.heappush(self._heap, (-level if isinstance(level, int) else 0, next(self._order), execution))
+        self._tokens.put(None)
 
     def close(self) -> None:
         """Have one `take` return None once the buffer is empty."""
-        self._push(-1, None)
+        heapq.heappush(self._heap, (1, next(self._order), None))  # behind all levels, which are 0 or more
+        self._tokens.put(None)
 
     def take(self) -> Execution | None:
         """Remove and return the most urgent execution; waits for one. None after `close`."""
         while True:
             self._tokens.get()
             execution = heapq.heappop(self._heap)[2]
-            if execution is None or self._is_taken(execution):
+            if execution is None or self._may_start is None or self._is_taken(execution, self._may_start):
                 return execution
 
     def take_nowait(self) -> Execution | None:
         """Remove and return the most urgent execution, or None."""
         while (execution := self._pop()) is not None:
-            if self._is_taken(execution):
+            if self._may_start is None or self._is_taken(execution, self._may_start):
                 return execution
         return None
 
@@ -71,12 +73,8 @@ class Buffer:
             return None
         return heapq.heappop(self._heap)[2]
 
-    def _is_taken(self, execution: Execution) -> bool:
-        if self._may_start is None or execution.result is not None or self._may_start() or execution.is_acked:
+    def _is_taken(self, execution: Execution, may_start: Callable[[], bool]) -> bool:
+        if execution.result is not None or may_start() or execution.is_acknowledged:
             return True
         self._refused.append(execution)
         return False
-
-    def _push(self, level: int, execution: Execution | None) -> None:
-        heapq.heappush(self._heap, (-level, next(self._order), execution))
-        self._tokens.put(None)

@@ -40,23 +40,17 @@ class Executor(Protocol):
     def fill(self) -> None:
         """Start executions from the buffer while slots are free. Called on the I/O thread."""
 
-    def running(self) -> list[Execution]:
-        """The executions that have a slot now."""
-
     def has_left(self, execution: Execution) -> bool:
         """Whether nothing of `execution` runs any longer; `on_ended` may not have been called for it."""
-
-    def release(self, execution: Execution) -> None:
-        """Free the slot of `execution`. Called on the I/O thread."""
 
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         """Interrupt `execution`; call it again if the task runs on. Called on the I/O thread."""
 
-    def abandon(self, execution: Execution) -> bool:
-        """Free the slot of `execution`, which cannot be interrupted; False if that blocks the whole executor."""
+    def can_abandon(self, execution: Execution) -> bool:
+        """Whether the executor can do without the slot of `execution`, which cannot be interrupted.
 
-    def abandoned(self) -> int:
-        """Number of abandoned executions that still run."""
+        False: it blocks the whole executor.
+        """
 
     def stack(self, execution: Execution) -> str:
         """The stack of `execution` as the text of a traceback; "" if it has ended."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from crew.worker.execution.async_exception import stack_of, stack_of_coroutine
 from crew.worker.execution.execution import Execution, current_execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors.buffer import Buffer
 from crew.worker.executors.contract import IoThread, OnExecution
@@ -48,6 +49,7 @@ class EventLoopExecutor:
         self,
         slots: int,
         buffer: Buffer,
+        held: Held,
         *,
         on_started: OnExecution,
         on_ended: OnExecution,
@@ -56,13 +58,11 @@ class EventLoopExecutor:
     ) -> None:
         self.slots = slots
         self._buffer = buffer
+        self._held = held
         self._on_started = on_started
         self._on_ended = on_ended
         self._io = io
         self._blocked_after = blocked_after
-        self._executions: dict[Execution, None] = {}  # those with a slot, the oldest first
-        self._tasks: dict[Execution, asyncio.Task[None]] = {}  # those that have not ended
-        self._abandoned: list[Execution] = []
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._thread: threading.Thread | None = None
@@ -70,11 +70,11 @@ class EventLoopExecutor:
 
     def fill(self) -> None:
         """Start executions from the buffer while slots are free."""
-        while len(self._executions) < self.slots and (execution := self._buffer.take_nowait()) is not None:
+        while not self._held.is_full(self.slots) and (execution := self._buffer.take_nowait()) is not None:
             if execution.result is not None:
                 self._on_ended(execution)
                 continue
-            self._executions[execution] = None
+            self._held.take_slot(execution)
             execution.begin()
             if self._thread is threading.main_thread():
                 set_alarm(None if execution.limit is None else execution.limit + SIGNAL_AFTER)
@@ -87,17 +87,9 @@ class EventLoopExecutor:
         """The event loop on which the tasks run."""
         return self._loop
 
-    def running(self) -> list[Execution]:
-        """The executions that have a slot."""
-        return list(self._executions)
-
     def has_left(self, execution: Execution) -> bool:
         """Whether it has ended."""
         return execution.has_ended
-
-    def release(self, execution: Execution) -> None:
-        """Free its slot."""
-        self._executions.pop(execution, None)
 
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         """Cancel the asyncio task of `execution`; if the loop is blocked, interrupt the main thread."""
@@ -108,22 +100,15 @@ class EventLoopExecutor:
             self._io.later(SIGNAL_AFTER, self._signal_if_blocked, execution)
         self._probe()
 
-    def abandon(self, execution: Execution) -> bool:
-        """Free its slot; False if the loop is blocked."""
-        self._executions.pop(execution, None)
-        self._abandoned.append(execution)
+    def can_abandon(self, execution: Execution) -> bool:
+        """False if the loop is blocked, by this execution or another."""
         return not self._is_blocked()
-
-    def abandoned(self) -> int:
-        """Number of abandoned executions that still run."""
-        self._abandoned = [execution for execution in self._abandoned if not execution.has_ended]
-        return len(self._abandoned)
 
     def stack(self, execution: Execution) -> str:
         """The stack of its coroutine; if the loop is blocked, the stack of the loop's thread."""
         if self._is_blocked():
             return stack_of(self._thread)
-        task = self._tasks.get(execution)
+        task = _task_of(execution)
         return "" if task is None or task.done() else stack_of_coroutine(task.get_coro())
 
     def serve(self) -> None:
@@ -142,7 +127,7 @@ class EventLoopExecutor:
 
     def _signal_if_blocked(self, execution: Execution) -> None:
         """Interrupt the main thread if the loop has not canceled `execution`: a coroutine blocks it, maybe this one."""
-        if not (execution.has_ended or execution.was_interrupted_lately(time.monotonic())):
+        if not (execution.has_ended or execution.interruption.was_raised_lately(time.monotonic())):
             interrupt_main_thread()
 
     # --- on the loop ------------------------------------------------------------------------------------------------
@@ -150,29 +135,29 @@ class EventLoopExecutor:
     def _start(self, execution: Execution) -> None:
         if execution.result is None:
             task = self._loop.create_task(execution.run_async(), name=f"task {execution.task.name}")
-            self._tasks[execution] = task
+            execution.runner = task
             task.add_done_callback(lambda task: self._on_done(execution, task))
         else:
-            execution.has_ended = True
+            execution.end()
             self._on_ended(execution)
 
     def _on_done(self, execution: Execution, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(execution, None)
+        execution.runner = None
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not log it: it is the result of the execution already
-        execution.has_ended = True
+        execution.end()
         self._on_ended(execution)
 
     def _cancel(self, execution: Execution) -> None:
-        task = self._tasks.get(execution)  # also if its slot was freed before
-        if task is not None and not execution.was_interrupted_lately(time.monotonic()) and execution.begin_interrupt():
-            execution.has_pending_interrupt = False
+        task, interruption = _task_of(execution), execution.interruption  # also if its slot was freed before
+        if task is not None and not interruption.was_raised_lately(time.monotonic()) and interruption.begin():
+            interruption.is_pending = False
             task.cancel((execution.reason or InterruptReason.CANCELED).value)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         """As `_on_interrupt`, shortly after the limit of an execution; if this one runs now, interrupt it first."""
         now = time.monotonic()
-        moments = [one.limit + SIGNAL_AFTER for one in list(self._executions) if one.limit is not None]
+        moments = [one.limit + SIGNAL_AFTER for one in self._held.running() if one.limit is not None]
         set_alarm(min((moment for moment in moments if moment > now), default=None))
         execution = current_execution.get()
         if execution is not None and execution.limit is not None and now >= execution.limit:
@@ -187,9 +172,9 @@ class EventLoopExecutor:
             return
         if not _is_in_coroutine(frame):
             return
-        if task is self._tasks.get(execution):
+        if task is execution.runner:
             execution.raise_interrupt(time.monotonic())
-        elif not execution.shields:
+        elif not execution.interruption.shields:
             # An asyncio task that the crew task has created blocks the loop. Once it has ended, the loop cancels the
             # crew task.
             raise asyncio.CancelledError
@@ -217,3 +202,7 @@ def _is_in_coroutine(frame: FrameType | None) -> bool:
     while frame is not None and not frame.f_code.co_flags & inspect.CO_COROUTINE:
         frame = frame.f_back
     return frame is not None
+
+
+def _task_of(execution: Execution) -> asyncio.Task[None] | None:
+    return execution.runner if isinstance(execution.runner, asyncio.Task) else None

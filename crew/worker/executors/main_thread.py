@@ -16,6 +16,7 @@ from crew.protocol.failure import describe
 from crew.protocol.message import Outcome
 from crew.worker.execution.async_exception import stack_of
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import failed_with
 from crew.worker.executors.buffer import Buffer
@@ -47,11 +48,13 @@ class MainThreadExecutor:
     def __init__(
         self,
         buffer: Buffer,
+        held: Held,
         *,
         on_started: OnExecution,
         on_ended: OnExecution,
         resend: float = RESEND_INTERVAL,
     ) -> None:
+        self._held = held
         self._buffer = buffer
         self._on_started = on_started
         self._on_ended = on_ended
@@ -61,25 +64,13 @@ class MainThreadExecutor:
     def fill(self) -> None:
         """Do nothing: the main thread takes executions from the buffer by itself."""
 
-    def running(self) -> list[Execution]:
-        """The execution that runs, or none."""
-        current = self._current
-        return [] if current is None else [current]
-
     def has_left(self, execution: Execution) -> bool:
         """Whether it has ended."""
         return execution.has_ended
 
-    def release(self, execution: Execution) -> None:
-        """Do nothing: the main thread takes the next execution by itself."""
-
-    def abandon(self, execution: Execution) -> bool:
+    def can_abandon(self, execution: Execution) -> bool:
         """False: the main thread is blocked by it."""
         return False
-
-    def abandoned(self) -> int:
-        """0: an execution cannot be abandoned here."""
-        return 0
 
     def stack(self, execution: Execution) -> str:
         """The stack of the main thread, if `execution` runs in it."""
@@ -109,8 +100,9 @@ class MainThreadExecutor:
                 execution.begin()
                 self._on_started(execution)  # not current yet: no interrupt is raised in crew's own code
             if execution.result is None:
+                self._held.take_slot(execution)
                 self._current = execution
-                set_alarm(execution.limit)
+                set_alarm(execution.times.limit)
                 execution.run()
         except BaseException as error:
             # Only an interrupt that was sent again just as the task ended can be raised here.
@@ -119,7 +111,8 @@ class MainThreadExecutor:
                     "execution failed outside of its task: call_id=%s task=%s", execution.call.id, execution.task.name
                 )
             execution.decide(failed_with(Outcome.RAISED, describe(error)))
-        execution.has_ended = True
+        if not execution.has_ended:
+            execution.end()
         self._current = None
         if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
             self._take_signals()

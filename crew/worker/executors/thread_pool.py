@@ -10,6 +10,7 @@ from typing import Final
 
 from crew.worker.execution.async_exception import raise_in, sending, stack_of
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import worker_lost
 from crew.worker.executors.buffer import Buffer
@@ -34,72 +35,56 @@ class ThreadExecutor:
     has_timer = False
 
     def __init__(
-        self, slots: int, buffer: Buffer, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread
+        self, slots: int, buffer: Buffer, held: Held, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread
     ) -> None:
         self.slots = slots
         self._buffer = buffer
+        self._held = held
         self._on_started = on_started
         self._on_ended = on_ended
         self._io = io
-        self._threads: dict[Execution, threading.Thread] = {}
-        self._abandoned: list[threading.Thread] = []
         self._stopped = threading.Event()
 
     def fill(self) -> None:
         """Start threads for executions from the buffer while slots are free."""
-        while len(self._threads) < self.slots and (execution := self._buffer.take_nowait()) is not None:
+        while not self._held.is_full(self.slots) and (execution := self._buffer.take_nowait()) is not None:
             if execution.result is not None:
                 self._on_ended(execution)
                 continue
             thread = threading.Thread(
                 target=self._run, args=(execution,), name=f"task {execution.task.name}", daemon=True
             )
-            self._threads[execution] = thread
+            execution.runner = thread
+            self._held.take_slot(execution)
             execution.begin()
             self._on_started(execution)
             # After its messages are written: the thread may never let this one run again.
             self._io.soon(self._start, execution, thread)
 
-    def running(self) -> list[Execution]:
-        """The executions that have a slot."""
-        return list(self._threads)
-
     def has_left(self, execution: Execution) -> bool:
         """Whether its thread has ended."""
-        thread = self._threads.get(execution)
+        thread = _thread_of(execution)
         if thread is None:
             return True
         has_begun = thread.ident is not None
         return not thread.is_alive() if has_begun else execution.has_ended
 
-    def release(self, execution: Execution) -> None:
-        """Free its slot."""
-        self._threads.pop(execution, None)
-
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         """Raise an interrupt in the thread of `execution`."""
         if not (execution.is_interrupted or execution.interrupt(reason)):
             return
-        thread = self._threads.get(execution)
+        thread = _thread_of(execution)
         with sending:
-            if thread is not None and thread.is_alive() and not execution.has_ended and execution.begin_interrupt():
+            if thread is not None and thread.is_alive() and not execution.has_ended and execution.interruption.begin():
                 raise_in(thread, execution.reason or reason)
 
-    def abandon(self, execution: Execution) -> bool:
-        """Free its slot, though its thread runs on."""
-        thread = self._threads.pop(execution, None)
-        if thread is not None:
-            self._abandoned.append(thread)
+    def can_abandon(self, execution: Execution) -> bool:
+        """True: only its own thread is blocked by it."""
         return True
-
-    def abandoned(self) -> int:
-        """Number of abandoned threads that still run."""
-        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
-        return len(self._abandoned)
 
     def stack(self, execution: Execution) -> str:
         """The stack of its thread."""
-        return stack_of(self._threads.get(execution))
+        return stack_of(_thread_of(execution))
 
     def serve(self) -> None:
         """Block the calling thread until `stop`; it runs no tasks."""
@@ -125,11 +110,15 @@ class ThreadExecutor:
             execution.decide(
                 worker_lost(f"the worker could not start a thread for task {name!r}", retry_after=RETRY_DELAY)
             )
-            execution.has_ended = True
+            execution.end()
             self._on_ended(execution)
 
     def _run(self, execution: Execution) -> None:
         if execution.result is None:
             execution.run()
-        execution.has_ended = True
+        execution.end()
         self._on_ended(execution)
+
+
+def _thread_of(execution: Execution) -> threading.Thread | None:
+    return execution.runner if isinstance(execution.runner, threading.Thread) else None

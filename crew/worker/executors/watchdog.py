@@ -12,6 +12,7 @@ import time
 from typing import Final, Protocol
 
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors.contract import RESEND_INTERVAL, Executor
 
@@ -60,13 +61,15 @@ class Watchdog:
         resend: seconds between two interrupts of one task. Default 1.
     """
 
-    def __init__(self, executor: Executor, watched: Watched, *, grace: float, resend: float = RESEND_INTERVAL) -> None:
+    def __init__(
+        self, executor: Executor, watched: Watched, held: Held, *, grace: float, resend: float = RESEND_INTERVAL
+    ) -> None:
+        self._held = held
         self._executor = executor
         self._watched = watched
         self._grace = grace
         self._resend = resend
         self._timer: asyncio.TimerHandle | None = None
-        self._interrupts: dict[Execution, float] = {}  # time.monotonic() of the last `interrupt` of each
 
     def wake(self) -> None:
         """Start checking: an execution runs, or will run soon."""
@@ -86,7 +89,7 @@ class Watchdog:
 
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
         """Interrupt `execution` now, and again until it has ended."""
-        self._interrupts[execution] = time.monotonic()
+        execution.interruption.requested_at = time.monotonic()
         self._executor.interrupt(execution, reason)
         self.wake()
 
@@ -108,15 +111,14 @@ class Watchdog:
             self._schedule_next(now)
 
     def _check_all(self, now: float) -> None:
-        for execution in self._executor.running():
+        for execution in self._held.running():
             self._check_one(execution, now)
-        running = self._executor.running()
-        self._interrupts = {one: when for one, when in self._interrupts.items() if one in running}
-        if len(running) == self._executor.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
+        running = self._held.running()
+        if len(running) >= self._executor.slots and all(now - (one.started or now) >= BUSY_AFTER for one in running):
             self._watched.on_busy()
 
     def _schedule_next(self, now: float) -> None:
-        limits = [one.limit for one in self._executor.running() if one.limit is not None]
+        limits = [one.limit for one in self._held.running() if one.limit is not None]
         _shorten_switch_interval(self, near=min(limits, default=math.inf) <= now + NEAR)
         if self._watched.has_work():
             if self._executor.has_timer:
@@ -142,8 +144,8 @@ class Watchdog:
             again += TIMER_DELAY
             if late < TIMER_DELAY:
                 return
-        is_due = now - self._interrupts.get(execution, -math.inf) >= self._resend
-        if is_due and not execution.was_interrupted_lately(now, within=again):
+        is_due = now - execution.interruption.requested_at >= self._resend
+        if is_due and not execution.interruption.was_raised_lately(now, within=again):
             self.interrupt(execution, InterruptReason.TIMEOUT)
         if late >= self._grace and execution.is_interrupted:
             self._watched.on_stuck(execution)

@@ -96,7 +96,7 @@ class NestedCalls:
 
     def _begin(self, execution: Execution, nested: NestedCall) -> None:
         scope = execution.scope = execution.scope or Scope()
-        if execution.has_ended or (execution.is_interrupted and not execution.shields):
+        if execution.has_ended or (execution.is_interrupted and not execution.interruption.shields):
             scope.abandon(CALLER_ENDED)
         scope.add(nested.pending, wholly=True)
         task = asyncio.get_running_loop().create_task(self._send(nested.pending))
@@ -130,7 +130,7 @@ def _has_failed(opening: "asyncio.Task[None]") -> bool:
 
 def _budget(execution: Execution, task: str, expiration: Duration | None) -> float:
     """Seconds that a call of `task` may take: the remaining time, or less."""
-    if execution.is_interrupted and not execution.shields:
+    if execution.is_interrupted and not execution.interruption.shields:
         raise Canceled(f"task {task!r} is not called: the calling task was interrupted", task=task)
     wanted = None if expiration is None else parse_duration("expiration", expiration)
     left = execution.remaining

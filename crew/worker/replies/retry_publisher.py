@@ -112,7 +112,7 @@ class RetryPublisher:
         for _ in range(MAX_PUBLISHES):
             with contextlib.suppress(ConnectionError):  # the link was closed: the process ends
                 await self._link.ready()
-            if not (execution.is_acked or execution.delivery.is_ours):
+            if not (execution.is_acknowledged or execution.delivery.is_ours):
                 return True
             if deadline.is_past(call.deadline, call.sender_time(time.time()) + delay):
                 break

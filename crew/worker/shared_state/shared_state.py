@@ -57,22 +57,28 @@ class SharedState:
                 free += [slot for slot in reversed(self._region(process)) if self._is_free(slot)]
             if free:
                 slot = free.pop()
-                self._write_lost_call(slot, execution)
+                # Before the key of the slot: a process may die between any two lines.
+                if execution.runs_once:
+                    self._write_lost_call(slot, execution)
+                else:
+                    _LENGTH.pack_into(self._memory, self._lost_calls_at + slot * _LOST_CALL.size, 0)
                 execution.slot = slot
-                self._write_limit(slot, execution)
+                key, limit = _key(execution.call.key), execution.times.limit
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, limit or 0.0)
 
     def note_limit(self, execution: Execution) -> None:
         """Record the new limit of `execution`."""
         with self._lock:
             if execution.slot is not None:
-                self._write_limit(execution.slot, execution)
+                key, due = _key(execution.call.key), execution.due
+                _SLOT.pack_into(self._memory, execution.slot * _SLOT.size, key, due or 0.0)
 
     def end(self, execution: Execution) -> None:
         """Record that `execution` has ended; idempotent."""
         with self._lock:
-            slot = execution.take_slot()
+            slot, execution.slot = execution.slot, None
             if slot is not None:
-                self._clear(slot)
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
                 self._free[slot // self._slots].append(slot)
 
     def mark_alive(self, process: int) -> None:
@@ -188,16 +194,9 @@ class SharedState:
     def _clear(self, slot: int) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
 
-    def _write_limit(self, slot: int, execution: Execution) -> None:
-        _SLOT.pack_into(self._memory, slot * _SLOT.size, _key(execution.call.key), execution.due or 0.0)
-
     def _write_lost_call(self, slot: int, execution: Execution) -> None:
-        """Write it before the key of the slot: a process may die between any two lines."""
-        data = lost_call.encode(execution.call, execution.started_run()) if execution.runs_once else b""
-        if data:
-            _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
-        else:
-            _LENGTH.pack_into(self._memory, self._lost_call_at(slot), 0)
+        data = lost_call.encode(execution.call, execution.started_run())
+        _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
 
     def _read_lost_call(self, slot: int) -> LostCall:
         length, code, is_overdue, data = _LOST_CALL.unpack_from(self._memory, self._lost_call_at(slot))

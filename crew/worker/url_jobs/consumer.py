@@ -10,7 +10,6 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from crew.amqp import Delivery
@@ -73,11 +72,7 @@ class HttpConsumer(TaskConsumer):
 
     async def _enqueue_large(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
         host = await off_loop.start(_host_in, call, self._decode)
-
-        def enter(delivery: Delivery, call: Call, task: Task, run: Callable[..., object]) -> None:
-            run(delivery, call, task, crashes)
-
-        self._admission.resume(enter, delivery, call, task, functools.partial(self._enter, host))
+        self._resume(delivery, functools.partial(self._enter, host, delivery, call, task, crashes))
 
     def _enter(self, host: str | None, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         """Run a request for `host` if the limit allows it; else let it wait, or postpone it."""
@@ -124,12 +119,13 @@ class HttpConsumer(TaskConsumer):
                 task,
                 delay=self._hosts.delay(host, _remaining(call)),
                 on_sent=release if call.persistent else lambda: None,
-                on_failed=functools.partial(self._admit, host, delivery, call, task),
+                on_failed=functools.partial(self._admit_again, host, delivery, call, task),
             )
 
-    def _admit(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
+    def _admit_again(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
         """Pass a delivery that has waited to admission again: it may be canceled or expired by now."""
-        self._admission.resume(self._admission.admit, delivery, call, task, functools.partial(self._enter, host))
+        run = functools.partial(self._enter, host)
+        self._resume(delivery, functools.partial(self._admit, delivery, call, task, run))
 
     def _log_wait(self, host: str) -> None:
         """Log that jobs wait, at most once per `LOG_INTERVAL`: there may be many hosts."""
@@ -165,11 +161,11 @@ class HttpConsumer(TaskConsumer):
         for reading in self._reading:
             reading.cancel()
 
-    def _release(self, execution: Execution) -> None:
-        super()._release(execution)
+    def _free(self, execution: Execution) -> None:
+        super()._free(execution)
         host = self._hosts.end(execution)
         while host is not None and (following := self._hosts.following(host)) is not None:
-            self._admit(host, following.delivery, following.call, following.task)  # some are canceled by now
+            self._admit_again(host, following.delivery, following.call, following.task)  # some are canceled by now
 
     def _withdraw(self) -> list[Execution]:
         withdrawn = super()._withdraw()

@@ -83,6 +83,7 @@ class Worker:
             link=self.consuming.as_link(),
             replies=replies,
             retries=RetryPublisher(self.publishing.as_link(), replies),
+            held=self.executor.held,
             buffer=self.buffer,
             executor=self.executor,
             shared_state=self.shared_state,
@@ -136,7 +137,7 @@ class Worker:
         self.receives(id=id, **fields)
         (execution,) = [one for one in self.executor.executions if one.call.id == id]
         self.shared_state.begin(0, execution)
-        self.consumer.on_started(execution)
+        self.consumer.starts.handle(execution)
         return execution
 
     def sent_to(self, queue: str) -> list[Published]:
@@ -297,7 +298,7 @@ async def test_the_crashes_of_a_call_do_not_count_for_another_call_of_the_same_i
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="nightly", message_id="yesterday")
-    execution.limit = time.monotonic() - 9
+    execution.times.limit = time.monotonic() - 9
     worker.shared_state.begin(0, execution)
     worker.shared_state.record_kill(0, worker.shared_state.overdue(0, time.monotonic()), -9)
     worker.receives(id="nightly", message_id="today", redelivered=True)
@@ -317,7 +318,7 @@ async def test_a_requeued_delivery_does_not_count_as_an_attempt() -> None:
 async def test_a_call_that_is_not_persistent_is_acknowledged_when_it_starts() -> None:
     worker = Worker()
     delivery = worker.receives(persistent=False)
-    worker.consumer.on_started(worker.executor.executions[0])
+    worker.consumer.starts.handle(worker.executor.executions[0])
     assert worker.channel.acked == [delivery.tag]
     worker.finish()
     worker.publishing.confirm_all()
@@ -330,7 +331,7 @@ async def test_an_interrupted_call_gets_one_reply_at_once() -> None:
     worker = Worker()
     worker.receives(timeout=0.03)
     execution = worker.executor.executions[0]
-    worker.consumer.on_started(execution)
+    worker.consumer.starts.handle(execution)
     await until(worker.replies)
     assert not execution.has_ended
     worker.finish(execution)

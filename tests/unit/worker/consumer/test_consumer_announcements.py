@@ -8,6 +8,7 @@ from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome
 from crew.worker.consumer.prefetch import SETTLED
+from crew.worker.consumer.starts import Need
 from crew.worker.execution.interrupt import InterruptReason
 from tests.support.waiting import until
 from tests.unit.worker.consumer.test_consumer import Worker
@@ -26,10 +27,10 @@ async def test_a_start_is_announced_once_before_the_task_runs() -> None:
     worker = Worker()
     worker.receives()
     (execution,) = worker.executor.executions
-    assert worker.consumer.must_announce(execution)
-    worker.consumer.on_started(execution)
+    assert worker.consumer.starts.need(execution) is Need.ANNOUNCE
+    worker.consumer.starts.handle(execution)
     assert announced(worker) == ["17"]
-    assert not worker.consumer.must_announce(execution)
+    assert worker.consumer.starts.need(execution) is not Need.ANNOUNCE
     worker.consumer.on_started_long_ago(execution)
     assert announced(worker) == ["17"]
     worker.consumer.stop()
@@ -42,7 +43,7 @@ async def test_a_start_is_announced_as_soon_as_the_broker_is_back() -> None:
     worker.publishing.is_ready = False
     worker.receives()
     (execution,) = worker.executor.executions
-    worker.consumer.on_started(execution)
+    worker.consumer.starts.handle(execution)
     assert announced(worker) == []
     worker.publishing.is_ready = True
     await until(lambda: announced(worker) == ["17"])
@@ -57,8 +58,8 @@ async def test_a_call_of_a_quick_task_is_not_announced() -> None:
     before = announced(worker)
     worker.receives(id="quick")
     (execution,) = worker.executor.executions
-    assert not worker.consumer.must_announce(execution)
-    worker.consumer.on_started(execution)
+    assert worker.consumer.starts.need(execution) is not Need.ANNOUNCE
+    worker.consumer.starts.handle(execution)
     assert announced(worker) == before
     worker.consumer.on_started_long_ago(execution)
     assert announced(worker) == [*before, "quick"], "it takes longer this time"
@@ -84,8 +85,8 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
     worker.receives(id="runs")
     delivery = worker.receives(id="next", persistent=False)
     execution = worker.executor.executions[1]
-    assert worker.consumer.must_acknowledge(execution)
-    worker.consumer.on_started(execution)
+    assert worker.consumer.starts.need(execution) is Need.ACKNOWLEDGE
+    worker.consumer.starts.handle(execution)
     assert worker.channel.acked[-1] == delivery.tag
     worker.consumer.stop()
 
@@ -99,8 +100,8 @@ async def test_a_quick_job_that_runs_once_is_announced_before_it_is_acknowledged
     delivery = worker.receives(id="job", is_job=True)
     assert delivery.tag not in worker.channel.acked, "its start is not announced yet"
     (execution,) = worker.executor.executions
-    assert worker.consumer.must_announce(execution)
-    worker.consumer.on_started(execution)
+    assert worker.consumer.starts.need(execution) is Need.ANNOUNCE
+    worker.consumer.starts.handle(execution)
     assert worker.channel.acked[-1] == delivery.tag
     assert announced(worker)[-1] == "job"
     worker.consumer.stop()
@@ -128,7 +129,7 @@ async def test_the_reported_stack_is_that_at_the_interrupt() -> None:
     worker.executor.text = "in its clean-up"
     execution = worker.starts()
     execution.interrupt(InterruptReason.TIMEOUT)
-    execution.stopped_at = "in its work"
+    execution.interruption.stopped_at = "in its work"
     worker.consumer.on_decided(execution)
     assert failure.decode(worker.replies()[0].body.data).traceback == "in its work"
     worker.consumer.stop()

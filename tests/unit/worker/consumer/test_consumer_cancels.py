@@ -102,7 +102,7 @@ async def test_a_call_that_is_canceled_before_its_start_is_handled_is_acknowledg
     delivery = worker.receives(id="2", persistent=False)
     execution = worker.executor.executions[1]
     worker.consumer.cancel(Control(id="2", reason="canceled"))
-    worker.consumer.on_started(execution)
+    worker.consumer.starts.handle(execution)
     worker.publishing.confirm_all()
     assert worker.channel.acked == [delivery.tag]
     worker.consumer.stop()
@@ -125,9 +125,8 @@ async def test_a_job_that_is_canceled_before_its_start_is_handled_has_no_heartbe
     worker = Worker(slots=2)
     worker.receives(is_job=True)
     (execution,) = worker.executor.executions
-    execution.begin()
     worker.consumer.cancel(Control(id="17", reason="canceled"))
-    worker.consumer.on_started(execution)
+    worker.consumer.starts.handle(execution)
     worker.finish(execution)
     assert repr(worker.jobs.heartbeat) == "<Heartbeat of 0 jobs>"
     worker.consumer.stop()

@@ -46,7 +46,7 @@ async def test_a_call_that_runs_once_does_not_start_if_the_broker_will_redeliver
     worker.receives(id="second", persistent=long)
     execution = worker.executor.executions[1]
     worker.channel.is_open = False
-    worker.consumer.on_started(execution)
+    worker.consumer.starts.handle(execution)
     assert execution.result is not None
     assert execution.result.outcome is None
     worker.consumer.on_ended(execution)
@@ -79,7 +79,7 @@ async def test_a_long_call_that_killed_a_process_is_not_retried_even_if_it_is_pe
     worker = Worker(long=True)
     execution = worker.starts()
     worker.shared_state.record_crash(0, -11)
-    worker.executor.executions.remove(execution)
+    worker.executor.held.remove(execution)
     worker.receives(redelivered=True, deadline=time.time() + 60)
     assert worker.executor.executions == []
     (reply,) = worker.replies()
@@ -126,7 +126,7 @@ async def test_a_task_that_exceeds_the_acknowledgement_timeout_is_logged_with_ad
 ) -> None:
     worker = Worker(long=long, slots=2)
     too_long = worker.starts(id="too_long")
-    too_long.started = time.monotonic() - 3.5
+    too_long.times.started = time.monotonic() - 3.5
     worker.starts("innocent", task="other")
     with caplog.at_level(logging.ERROR):
         worker.consumer.on_lost(3.0)

@@ -57,7 +57,7 @@ async def test_a_call_whose_process_was_killed_for_it_times_out_and_is_not_retri
     worker = Worker()
     execution = an_execution()
     execution.call = msgspec.structs.replace(execution.call, id="17")
-    execution.limit = 100.0
+    execution.times.limit = 100.0
     worker.shared_state.begin(0, execution)
     innocent = an_execution()
     innocent.call = msgspec.structs.replace(innocent.call, id="18")
@@ -77,11 +77,11 @@ async def test_a_call_whose_process_was_killed_for_it_times_out_and_is_not_retri
 async def test_a_nested_call_made_inside_a_shield_ends_with_its_task() -> None:
     worker = Worker(grace=0.01)
     stubborn = worker.starts(timeout=0.02)
-    stubborn.shields = 1
+    stubborn.interruption.shields = 1
     scope = stubborn.scope = Scope()
     await until(lambda: worker.executor.was_abandoned)
     abandoned = [scope.is_abandoned]
-    stubborn.shields = 0
+    stubborn.interruption.shields = 0
     worker.finish(stubborn)
     abandoned.append(scope.is_abandoned)
     assert abandoned == [False, True]

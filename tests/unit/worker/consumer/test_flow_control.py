@@ -1,10 +1,13 @@
 """Flow control: how many deliveries the broker may send, and when it may send none."""
 
+import msgspec
 import pytest
 
 from crew.amqp import Delivery
 from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.prefetch import LEVELS, SETTLED
+from crew.worker.execution.held import Held
+from tests.support.deliveries import a_delivery
 from tests.support.links import FakeLink, never
 
 QUICK = 0.0001  # seconds of an execution
@@ -15,15 +18,22 @@ class Flow:
     """Flow control of the queues `a` and `b`, with a fake link."""
 
     def __init__(self, *, slots: int = 2, fixed: int | None = None, rooms: dict[str, int] | None = None) -> None:
-        self.link = FakeLink()
+        self.link, self.held = FakeLink(), Held()
         self.control = FlowControl(
-            self.link.as_link(), ["a", "b"], never, on_refused=never, slots=slots, fixed=fixed, rooms=rooms or {}
+            self.link.as_link(),
+            ["a", "b"],
+            never,
+            on_refused=never,
+            held=self.held,
+            slots=slots,
+            fixed=fixed,
+            rooms=rooms or {},
         )
 
     def accepts(self, queue: str, count: int = 1) -> None:
         """Accept deliveries, which are held from now on."""
         for _ in range(count):
-            self.control.add(queue)
+            self.held.accept(msgspec.structs.replace(a_delivery(), queue=queue))
 
     def observe(self, queue: str, seconds: float, count: int = SETTLED) -> None:
         """Run executions of this duration."""
@@ -155,6 +165,6 @@ def test_deliveries_and_refused_messages_go_to_their_callbacks() -> None:
     def refuse(delivery: Delivery) -> None:
         refused.append(delivery)
 
-    FlowControl(link.as_link(), ["a"], take, on_refused=refuse, slots=1, fixed=None)
+    FlowControl(link.as_link(), ["a"], take, on_refused=refuse, held=Held(), slots=1, fixed=None)
     consumer = link.consumers["a"]
     assert (consumer.queue, consumer.on_delivery, consumer.on_refused) == ("a", take, refuse)

@@ -17,6 +17,7 @@ from crew.protocol.message import Call, Outcome, Reply
 from crew.protocol.properties import MalformedMessage, Properties
 from crew.worker.consumer.settlement import Settlement
 from crew.worker.execution.execution import Execution
+from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import timed_out
 from crew.worker.job_reports.jobs import JobReports
@@ -32,15 +33,16 @@ ME = "crew.reply.the-client"
 QUEUE = topology.task_queue_name("t")
 
 
-class Counter:
+class Counter(Held):
     """Counts the deliveries that are no longer held."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.released: list[str] = []
 
-    def remove(self, queue: str) -> None:
-        """As FlowControl.remove."""
-        self.released.append(queue)
+    def release(self, delivery: Delivery) -> None:
+        super().release(delivery)
+        self.released.append(delivery.queue)
 
 
 class Settling:
@@ -59,7 +61,7 @@ class Settling:
                 replies=replies,
                 mailbox=Mailbox(asyncio.get_running_loop()),
             ),
-            self.counter,  # type: ignore[arg-type]  # only this method of FlowControl is used
+            self.counter,
             where=where,
         )
 

@@ -30,7 +30,7 @@ def raises(_: Any) -> None:
 
 def test_an_execution_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     log, execution = ExecutionLog(), ended(an_execution())
-    execution.run_time = 0.0123
+    execution.times.run_time = 0.0123
     log.end(execution)
     log.end(execution)
     assert caplog.messages == [f"execution ended: task=t id={execution.call.id} seconds=0.012 result=returned"]

@@ -43,14 +43,16 @@ class Stage:
         """Called in the task: have it interrupted now; returns if a shield delays the interrupt."""
         self._is_ready = True
         until = time.monotonic() + 5
-        while self._sent < times or not (self.execution.has_pending_interrupt or self.execution.shields == 0):
+        interruption = self.execution.interruption
+        while self._sent < times or not (interruption.is_pending or interruption.shields == 0):
             assert time.monotonic() < until
             time.sleep(0.001)
 
     async def interrupted_where_it_awaits(self) -> None:
         """As `interrupted`, for a coroutine."""
         self._is_ready = True
-        while self._sent < 1 or not (self.execution.has_pending_interrupt or self.execution.shields == 0):
+        interruption = self.execution.interruption
+        while self._sent < 1 or not (interruption.is_pending or interruption.shields == 0):
             await asyncio.sleep(0.001)
 
     def run(self, body: Callable[[], object], *, times: int = 1) -> Execution:
@@ -174,7 +176,7 @@ def test_an_exception_inside_is_not_lost_where_the_interrupt_is_raised(stage: St
 
     execution = stage.run(body)
     assert stage.notes == ["KeyError('the commit failed')"]
-    assert "the commit failed" in execution.stopped_at
+    assert "the commit failed" in execution.interruption.where()
 
 
 @pytest.mark.parametrize("where", EXECUTORS[:2])
@@ -218,7 +220,7 @@ def test_an_interrupt_at_the_entry_of_a_shield_is_raised_before_its_body_begins(
     execution = an_execution(nothing if is_async else lambda data: None)
     execution.begin()
     execution.interrupt(InterruptReason.TIMEOUT)
-    assert execution.begin_interrupt() is True, "it is not shielded yet: the interrupt is on its way"
+    assert execution.interruption.begin() is True, "it is not shielded yet: the interrupt is on its way"
     began: list[str] = []
     token = current_execution.set(execution)
     try:
@@ -262,7 +264,7 @@ def test_an_interrupt_that_is_being_sent_breaks_no_shield_of_the_clean_up(monkey
     threads.executor.interrupt(execution, InterruptReason.CANCELED)
     eventually(lambda: threads.executor.has_left(execution))
     assert notes == ["cleaning up", "cleaned up"]
-    assert execution.shields == 0
+    assert execution.interruption.shields == 0
 
 
 @in_each_executor
@@ -282,7 +284,7 @@ def test_a_shield_without_an_interrupt_changes_nothing(where: str) -> None:
     else:
         execution.run()
     assert outcome_of(execution) is Outcome.RETURNED
-    assert execution.shields == 0
+    assert execution.interruption.shields == 0
 
 
 def test_a_shield_outside_of_a_task_is_an_error() -> None:
@@ -316,7 +318,7 @@ def test_no_interrupt_in_a_thread_ever_breaks_a_shielded_section() -> None:
         time.sleep(draw.uniform(0, 0.002))
         threads.executor.interrupt(execution, InterruptReason.CANCELED)
         eventually(lambda execution=execution: threads.executor.has_left(execution))  # type: ignore[misc]
-        threads.executor.release(execution)
+        threads.held.remove(execution)
         assert task.begun == task.ended
 
 

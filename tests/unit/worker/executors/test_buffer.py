@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.state import ExecutionEvent
 from crew.worker.executors.buffer import Buffer
 from tests.support.deliveries import an_execution
 
@@ -95,7 +96,7 @@ def test_an_execution_that_may_not_start_is_withdrawn_unless_only_this_process_c
     may_start = [True, False, False, False]
     buffer = Buffer(lambda: may_start.pop(0))
     first, second, acked, decided = (an_execution() for _ in range(4))
-    acked.is_acked = True
+    acked.state.move(ExecutionEvent.ACKNOWLEDGE_AT_START)
     decided.interrupt(InterruptReason.CANCELED)
     for execution in (first, second, acked, decided):
         buffer.put(execution)

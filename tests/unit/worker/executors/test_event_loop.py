@@ -97,7 +97,7 @@ def test_as_many_coroutines_run_at_a_time_as_there_are_slots() -> None:
         executions = [an_execution(task, number) for number in range(52)]
         runner.put(*executions)
         eventually(lambda: task.began == 50)
-        assert runner.executor.running() == runner.started == executions[:50]
+        assert runner.held.running() == runner.started == executions[:50]
         assert len(runner.buffer) == 2
         task.go = True
         eventually(lambda: not runner.settle())
@@ -153,8 +153,8 @@ def test_a_released_slot_is_free() -> None:
         first, second = an_execution(task), an_execution(task)
         runner.put(first, second)
         runner.ends(first)
-        assert runner.executor.running() == [first]
-        runner.executor.release(first)
+        assert runner.held.running() == [first]
+        runner.held.remove(first)
         runner.executor.fill()
         runner.ends(second)
 
@@ -243,7 +243,7 @@ def test_an_interrupt_that_is_sent_again_still_waits_for_the_end_of_a_shield() -
         for _ in range(2):
             runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
         assert outcome_of(execution) is Outcome.TIMED_OUT, "its caller need not wait"
-        eventually(lambda: execution.has_pending_interrupt)
+        eventually(lambda: execution.interruption.is_pending)
         assert not task.cancelled
         task.go = True
         runner.ends(execution)
@@ -261,7 +261,7 @@ def test_an_execution_with_a_result_in_the_buffer_is_not_run() -> None:
         execution.interrupt(InterruptReason.CANCELED)
         runner.put(execution)
         runner.ends(execution)
-        assert runner.started == runner.executor.running() == []
+        assert runner.started == runner.held.running() == []
         assert not task.began
 
 
@@ -291,7 +291,7 @@ def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned() -> N
         eventually(lambda: task.began)
         blocked(runner, execution)
         assert "in blocks_here" in runner.executor.stack(execution)
-        assert runner.executor.abandon(execution) is False
+        assert runner.executor.can_abandon(execution) is False
         task.go.set()
         runner.ends(execution)
 
@@ -306,7 +306,7 @@ def test_a_loop_that_reacts_is_not_blocked() -> None:
         until = time.monotonic() + 2 * BLOCKED_AFTER
         eventually(lambda: time.monotonic() > until)
         assert not runner.executor._is_blocked()
-        assert runner.executor.abandon(execution) is True
+        assert runner.executor.can_abandon(execution) is True
         task.go = True
         runner.ends(execution)
 
@@ -330,13 +330,14 @@ def test_an_abandoned_execution_is_counted_until_it_ends_and_its_slot_is_free() 
         execution, next_one = an_execution(task), an_execution(next_task)
         runner.put(execution, next_one)
         eventually(lambda: task.began)
-        assert runner.executor.abandon(execution) is True
-        assert runner.executor.abandoned() == 1
+        assert runner.executor.can_abandon(execution) is True
+        runner.held.abandon(execution)
+        assert not runner.executor.has_left(execution)
         runner.executor.fill()
         runner.ends(next_one)
         task.go = True
         runner.ends(execution)
-        assert runner.executor.abandoned() == 0
+        assert runner.executor.has_left(execution)
 
 
 def test_an_execution_that_is_abandoned_at_its_interrupt_is_still_canceled() -> None:
@@ -348,11 +349,11 @@ def test_an_execution_that_is_abandoned_at_its_interrupt_is_still_canceled() -> 
         eventually(lambda: task.began)
         runner.executor._loop.call_soon_threadsafe(time.sleep, 0.05)  # delays its cancellation
         runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
-        runner.executor.abandon(execution)
+        runner.held.abandon(execution)
         eventually(lambda: task.cancelled)
         assert task.reasons() == ["timeout"]
         eventually(lambda: execution.has_ended)
-        assert runner.executor.abandoned() == 0
+        assert runner.executor.has_left(execution)
 
 
 def test_the_stack_shows_where_a_coroutine_awaits() -> None:

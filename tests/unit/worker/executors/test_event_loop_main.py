@@ -185,7 +185,7 @@ def test_the_interrupt_signal_waits_for_the_end_of_a_shield() -> None:
     async def task(data: Any) -> None:
         with context.shield():
             steps.append("blocks")
-            eventually(lambda: execution.has_pending_interrupt)
+            eventually(lambda: execution.interruption.is_pending)
             steps.append("unbroken")
         steps.append("not reached")
 

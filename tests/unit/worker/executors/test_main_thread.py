@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from crew.protocol.message import Outcome
-from crew.worker.execution.execution import ONE_INTERRUPT, Execution
+from crew.worker.execution.execution import Execution
 from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.interruption import ONE_INTERRUPT
 from crew.worker.executors.main_thread import MainThreadExecutor
 from tests.support.deliveries import an_execution, outcome_of, value_of
 from tests.support.executors import HANGING, Main, Recorder, busy_for, endless_loop, punctual
@@ -30,7 +31,7 @@ def test_executions_run_in_the_main_thread_until_the_executor_stops(main: Main) 
     main.run(*executions)
     assert [value_of(execution) for execution in executions] == [[0, True], [1, True], [2, True]]
     assert main.started == executions
-    assert main.executor.running() == []
+    assert main.held.running() == []
     assert all(main.executor.has_left(execution) for execution in executions)
 
 
@@ -152,7 +153,7 @@ def test_an_execution_that_could_not_be_started_has_a_result(main: Main) -> None
     def broken(execution: Execution) -> None:
         raise ValueError("a bug")
 
-    main.executor = MainThreadExecutor(main.buffer, on_started=broken, on_ended=main.ended.append)
+    main.executor = MainThreadExecutor(main.buffer, main.held, on_started=broken, on_ended=main.ended.append)
     execution = an_execution(lambda data: "value")
     main.run(execution)
     assert execution.has_ended
@@ -176,6 +177,7 @@ def test_a_call_that_is_canceled_while_its_start_is_announced_is_not_run(main: M
     ran: list[Any] = []
     main.executor = MainThreadExecutor(
         main.buffer,
+        main.held,
         on_started=lambda one: main.executor.interrupt(one, InterruptReason.CANCELED),
         on_ended=main.ended.append,
     )
@@ -201,8 +203,7 @@ def test_the_stack_shows_where_the_task_is(main: Main) -> None:
 
 
 def test_a_stuck_execution_of_the_main_thread_cannot_be_abandoned(main: Main) -> None:
-    assert main.executor.abandon(an_execution()) is False
-    assert main.executor.abandoned() == 0
+    assert main.executor.can_abandon(an_execution()) is False
 
 
 # --- many ------------------------------------------------------------------------------------------------------------

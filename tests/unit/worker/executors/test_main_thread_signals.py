@@ -79,7 +79,7 @@ def test_a_second_signal_right_after_the_first_does_not_break_the_clean_up(main:
             cleaned.append("ended")
 
     def interrupt_twice() -> None:
-        eventually(lambda: main.executor.running() == [execution])
+        eventually(lambda: main.held.running() == [execution])
         main.executor.interrupt(execution, InterruptReason.CANCELED)
         sent.append("first")
         eventually(lambda: cleaned)

@@ -21,7 +21,7 @@ def test_as_many_tasks_run_at_a_time_as_there_are_slots() -> None:
     executions = [an_execution(lambda data: go.wait(5)) for _ in range(3)]
     threads.put(*executions)
     eventually(lambda: len(threads.started) == 2)
-    assert threads.executor.running() == executions[:2]
+    assert threads.held.running() == executions[:2]
     assert len(threads.buffer) == 1
     go.set()
     threads.run()

@@ -10,6 +10,7 @@ import pytest
 
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.state import ExecutionEvent
 from crew.worker.executors import watchdog as watchdog_module
 from crew.worker.executors.watchdog import BUSY_AFTER, CHECK_INTERVAL, SHORT_SWITCH_INTERVAL, TIMER_DELAY, Watchdog
 from tests.support.deliveries import an_execution
@@ -39,14 +40,14 @@ class Seen:
         return bool(self.executor.executions)
 
     def on_started_long_ago(self, execution: Execution) -> None:
-        execution.is_announced = True
+        execution.state.move(ExecutionEvent.ANNOUNCE)
         self.note("announced", execution)
 
     def on_decided(self, execution: Execution) -> None:
         self.note("decided", execution)
 
     def on_ended(self, execution: Execution) -> None:
-        self.executor.release(execution)
+        self.executor.held.remove(execution)
         self.note("ended", execution)
 
     def on_stuck(self, execution: Execution) -> None:
@@ -59,7 +60,7 @@ class Seen:
 def watched(executor: PlayedExecutor, *, grace: float = 5.0, resend: float = 1.0) -> tuple[Watchdog, Seen]:
     """A watchdog of `executor`, and its reports."""
     seen = Seen(executor)
-    return Watchdog(executor, seen, grace=grace, resend=resend), seen
+    return Watchdog(executor, seen, executor.held, grace=grace, resend=resend), seen
 
 
 @pytest.mark.gen_test
@@ -121,7 +122,7 @@ async def test_a_task_that_runs_on_is_interrupted_again_but_not_all_the_time(shi
     executor = PlayedExecutor()
     watchdog, _ = watched(executor, resend=0.15)
     execution = executor.begin(an_execution(timeout=0.02))
-    execution.shields = shields
+    execution.interruption.shields = shields
     watchdog.wake_by(execution.limit)
     await until(lambda: len(executor.interrupts) == 3)
     assert executor.interrupts == [(execution, InterruptReason.TIMEOUT)] * 3
@@ -138,7 +139,7 @@ async def test_an_execution_that_its_executor_has_interrupted_is_not_interrupted
     assert execution.limit is not None
     time.sleep(max(0.0, execution.limit - time.monotonic()))  # noqa: ASYNC251  # the executor interrupts before the watchdog checks
     execution.interrupt(InterruptReason.TIMEOUT)
-    execution.begin_interrupt()
+    execution.interruption.begin()
     await until(lambda: "decided" in seen.at)
     until_then = time.monotonic() + 3 * CHECK_INTERVAL
     await until(lambda: time.monotonic() > until_then)
@@ -151,7 +152,7 @@ async def test_the_caller_of_a_shielded_task_gets_its_reply_on_time() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor, grace=0.15)
     execution = executor.begin(an_execution(timeout=0.02))
-    execution.shields = 1
+    execution.interruption.shields = 1
     watchdog.wake_by(execution.limit)
     await until(lambda: "decided" in seen.at)
     assert execution.limit is not None
@@ -193,7 +194,7 @@ async def test_a_task_that_ended_in_its_grace_is_not_stuck() -> None:
     execution = executor.begin(an_execution(timeout=0.02))
     watchdog.wake_by(execution.limit)
     await until(lambda: "decided" in seen.at)
-    execution.has_ended = True
+    execution.end()
     await until(lambda: "ended" in seen.at)
     other = executor.begin(an_execution(timeout=0.2))
     watchdog.wake_by(other.limit)
@@ -236,7 +237,7 @@ async def test_an_execution_that_ended_without_a_report_is_noticed() -> None:
     executor = PlayedExecutor()
     watchdog, seen = watched(executor)
     execution = executor.begin(an_execution())
-    execution.has_ended = True
+    execution.end()
     watchdog.wake()
     await until(lambda: ("ended", execution) in seen.reports)
     assert executor.interrupts == []
@@ -246,7 +247,7 @@ async def test_an_execution_that_ended_without_a_report_is_noticed() -> None:
 async def test_the_watchdog_does_not_check_while_nothing_runs() -> None:
     executor = PlayedExecutor()
     watchdog, _ = watched(executor)
-    executor.begin(an_execution()).has_ended = True
+    executor.begin(an_execution()).end()
     watchdog.wake()
     await until(lambda: watchdog._timer is None)
     assert executor.executions == []
@@ -260,7 +261,7 @@ async def test_a_report_that_fails_does_not_stop_the_watchdog() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
     def failing(execution: Execution) -> None:
-        execution.is_announced = True
+        execution.state.move(ExecutionEvent.ANNOUNCE)
         raise ConnectionError("the channel is closed")
 
     seen.on_started_long_ago = failing  # type: ignore[method-assign]

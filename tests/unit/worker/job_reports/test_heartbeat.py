@@ -43,7 +43,7 @@ async def test_a_running_job_sends_heartbeats_with_worker_and_start_until_it_end
     for one in played.of(stays):
         assert one.outcome is Outcome.STARTED
         assert one.run is not None
-        assert one.run.started == pytest.approx(stays.started_at, abs=0.001)
+        assert one.run.started == pytest.approx(stays.times.started_at, abs=0.001)
     played.heartbeat.stop()
 
 

@@ -13,6 +13,7 @@ from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.result import Result, failed_with, worker_lost
+from crew.worker.execution.state import ExecutionEvent
 from crew.worker.replies import retry_publisher as retries_module
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
@@ -142,7 +143,7 @@ async def test_a_retry_whose_confirm_was_lost_is_sent_again() -> None:
 async def test_a_call_that_is_not_persistent_is_not_sent_twice_and_its_caller_gets_the_failure() -> None:
     sending = Sending()
     execution = sending.send(persistent=False)
-    execution.is_acked = True
+    execution.state.move(ExecutionEvent.ACKNOWLEDGE_AT_START)
     await sending.published()
     sending.link.confirm_all(ConfirmStatus.LOST)
     await until(sending.replies)
@@ -166,7 +167,7 @@ async def test_a_call_whose_delivery_was_lost_is_not_published_again() -> None:
 async def test_an_acknowledged_call_is_retried_even_if_its_channel_is_gone() -> None:
     sending = Sending()
     execution = sending.send()
-    execution.is_acked = True
+    execution.state.move(ExecutionEvent.ACKNOWLEDGE_AT_START)
     sending.channel.is_open = False
     await sending.published()
 

@@ -173,7 +173,7 @@ def test_the_oldest_crash_is_forgotten_first() -> None:
 def running(shared_state: SharedState, id: str, *, limit: float | None, process: int = 0) -> Execution:
     """Let process number `process` run the call `id` until `limit`."""
     execution = an_execution_of(id)
-    execution.limit = limit
+    execution.times.limit = limit
     shared_state.begin(process, execution)
     return execution
 
@@ -207,7 +207,7 @@ def test_a_new_limit_is_recorded() -> None:
     """An interrupt sets the limit of a call that has none, so that its grace begins."""
     shared_state = SharedState(1, 4)
     execution = running(shared_state, "17", limit=None)
-    execution.limit = 100.0
+    execution.times.limit = 100.0
     shared_state.note_limit(execution)
     assert shared_state.limits(0) == [100.0]
     shared_state.end(execution)
@@ -248,7 +248,7 @@ def test_a_call_that_crashed_a_process_may_be_overdue_later() -> None:
 def once(shared_state: SharedState, process: int = 0, *, limit: float | None = None, long: bool = False) -> Execution:
     """Let process number `process` run a call that is acknowledged already."""
     execution = an_execution(persistent=long, long=long)
-    execution.limit = limit
+    execution.times.limit = limit
     shared_state.begin(process, execution)
     return execution
 

@@ -47,7 +47,7 @@ class Watched:
     def runs(self, *, late: float | None) -> Execution:
         """Run a call that has been overdue for `late` seconds."""
         execution = an_execution()
-        execution.limit = None if late is None else time.monotonic() - late - GRACE - OVERDUE_AFTER
+        execution.times.limit = None if late is None else time.monotonic() - late - GRACE - OVERDUE_AFTER
         self.shared_state.begin(0, execution)
         return execution
 

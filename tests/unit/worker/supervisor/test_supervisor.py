@@ -62,7 +62,7 @@ def test_a_process_stalled_in_c_code_is_killed_and_only_the_overdue_call_is_blam
             return EXIT_REFUSED  # the replacement ends the test
         with stacks.open("w") as file:
             faulthandler.register(DUMP_STACKS, file=file, all_threads=True)
-            frozen.limit = time.monotonic() + 0.05
+            frozen.times.limit = time.monotonic() + 0.05
             shared_state.begin(number, frozen)
             shared_state.begin(number, innocent)
             parent.send(READY)

@@ -40,6 +40,7 @@ class HttpWorker(Worker):
             link=self.consuming.as_link(),
             replies=replies,
             retries=self.retries,
+            held=self.executor.held,
             buffer=self.buffer,
             executor=self.executor,
             shared_state=self.shared_state,

@@ -1,0 +1,55 @@
+"""The result of an interrupted execution: what its caller gets, by the reason of the interrupt."""
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from crew.protocol.failure import Failure
+from crew.protocol.message import Outcome
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.result import REDELIVERED, Result, failed_with, timed_out, worker_lost
+
+if TYPE_CHECKING:
+    from crew.worker.execution.execution import Execution
+
+
+class NestedCall(Protocol):
+    """A call that a task has made, as its execution sees it."""
+
+    @property
+    def task(self) -> str:
+        """Name of the called task."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a worker has started it."""
+
+
+def interrupted(execution: "Execution", reason: InterruptReason) -> Result:
+    """The result of `execution`, which `reason` interrupts."""
+    task = execution.task.name
+    match reason:
+        case InterruptReason.TIMEOUT:
+            now = time.monotonic()
+            ran = now - (execution.times.started or now)
+            return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
+        case InterruptReason.CANCELED:
+            return failed_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was canceled"))
+        case InterruptReason.DRAIN if execution.call.persistent and (
+            execution.runs_once or execution.call.start_by is not None
+        ):
+            return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
+        case InterruptReason.DRAIN if execution.call.persistent:
+            return REDELIVERED
+        case InterruptReason.DRAIN:
+            return worker_lost(
+                f"the worker of task {task!r} was stopped while it ran; the call is not persistent and is not retried"
+            )
+
+
+def _waiting(nested: NestedCall | None) -> str:
+    """The nested call that an interrupted task waited for. If no worker had started it, slots may be too few."""
+    if nested is None:
+        return ""
+    return f", while it waited for task {nested.task!r}" + (
+        "" if nested.has_started else ", which no worker had started"
+    )

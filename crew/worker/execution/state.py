@@ -1,0 +1,213 @@
+"""The states of an execution, and every transition between them.
+
+An execution has one state in each of five parts. Each part is moved by one thread only, so that no lock is needed; only
+the result is decided by whichever thread is first.
+
+    task        waiting ──start──> running ──end──> ended
+                waiting ──end──> ended
+    result      undecided ──decide──> decided
+                undecided ──interrupt──> interrupted
+    start       unannounced ──announce──> announced
+    settlement  open ──settle──> settling ──confirm──> settled
+                                 settling ──discard──> discarded
+    delivery    held ──acknowledge──> acknowledged ──redeliver──> held
+                held ──acknowledge at start──> acknowledged
+                held ──lose──> lost ──redeliver──> held
+                held ──requeue──> requeued
+
+`CONDITIONS` join the parts: an execution is settled after its result is decided, and acknowledged after the broker has
+its reply, unless it is acknowledged at its start. An illegal transition is a bug in the worker and raises.
+
+No transition is logged: some are made in the thread of a task, where an interrupt could leave the lock of the log
+locked. `ExecutionLog` logs the end.
+"""
+
+import enum
+from typing import Final
+
+import msgspec
+
+from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.result import Result
+
+
+class ExecutionState(enum.StrEnum):
+    """The state of one part of an execution."""
+
+    # Of its task. Moved by the thread that runs it; by the I/O thread if an interrupt has ended that thread too early.
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+    # Of its result. The first thread decides.
+    UNDECIDED = "undecided"
+    DECIDED = "decided"
+    INTERRUPTED = "interrupted"
+
+    # Of its start, as its caller knows it. All states from here on are moved by the I/O thread.
+    UNANNOUNCED = "unannounced"
+    ANNOUNCED = "announced"
+
+    # Of its settlement.
+    OPEN = "open"
+    SETTLING = "settling"  # its reply or retry is published, and waits for the broker's confirm
+    SETTLED = "settled"
+    DISCARDED = "discarded"  # there is no reply: its delivery goes back to its queue
+
+    # Of its delivery.
+    HELD = "held"
+    ACKNOWLEDGED = "acknowledged"
+    LOST = "lost"  # with its channel: the broker delivers it again
+    REQUEUED = "requeued"
+
+
+class ExecutionEvent(enum.StrEnum):
+    """An event that changes the state of one part of an execution."""
+
+    START = "start"
+    END = "end"
+    DECIDE = "decide"
+    INTERRUPT = "interrupt"
+    ANNOUNCE = "announce"
+    SETTLE = "settle"
+    CONFIRM = "confirm"
+    DISCARD = "discard"
+    ACKNOWLEDGE_AT_START = "acknowledge at start"  # so that a call that may run once only does not run again
+    ACKNOWLEDGE = "acknowledge"
+    LOSE = "lose"
+    REQUEUE = "requeue"
+    REDELIVER = "redeliver"  # while it still runs: it gets the new delivery
+
+
+_S, _E = ExecutionState, ExecutionEvent
+
+TRANSITIONS: Final[dict[str, dict[ExecutionState, dict[ExecutionEvent, ExecutionState]]]] = {
+    "task": {
+        _S.WAITING: {_E.START: _S.RUNNING, _E.END: _S.ENDED},
+        _S.RUNNING: {_E.END: _S.ENDED},
+        _S.ENDED: {},
+    },
+    "result": {
+        _S.UNDECIDED: {_E.DECIDE: _S.DECIDED, _E.INTERRUPT: _S.INTERRUPTED},
+        _S.DECIDED: {},
+        _S.INTERRUPTED: {},
+    },
+    "start": {
+        _S.UNANNOUNCED: {_E.ANNOUNCE: _S.ANNOUNCED},
+        _S.ANNOUNCED: {},
+    },
+    "settlement": {
+        _S.OPEN: {_E.SETTLE: _S.SETTLING},
+        _S.SETTLING: {_E.CONFIRM: _S.SETTLED, _E.DISCARD: _S.DISCARDED},
+        _S.SETTLED: {},
+        _S.DISCARDED: {},
+    },
+    "delivery": {
+        _S.HELD: {
+            _E.ACKNOWLEDGE_AT_START: _S.ACKNOWLEDGED,
+            _E.ACKNOWLEDGE: _S.ACKNOWLEDGED,
+            _E.LOSE: _S.LOST,
+            _E.REQUEUE: _S.REQUEUED,
+        },
+        _S.ACKNOWLEDGED: {_E.REDELIVER: _S.HELD},
+        _S.LOST: {_E.REDELIVER: _S.HELD},
+        _S.REQUEUED: {},
+    },
+}
+
+# Event -> alternatives: it is legal only while the execution has all states of one of them.
+CONDITIONS: Final[dict[ExecutionEvent, tuple[frozenset[ExecutionState], ...]]] = {
+    _E.ANNOUNCE: (frozenset({_S.OPEN}),),
+    _E.SETTLE: (frozenset({_S.DECIDED}), frozenset({_S.INTERRUPTED})),
+    _E.ACKNOWLEDGE_AT_START: (frozenset({_S.OPEN}),),
+    _E.ACKNOWLEDGE: (frozenset({_S.SETTLED}),),
+    _E.REQUEUE: (frozenset({_S.DISCARDED}), frozenset({_S.WAITING, _S.OPEN})),
+    _E.REDELIVER: (frozenset({_S.UNDECIDED, _S.OPEN}),),
+}
+
+_FIRST: Final = frozenset(next(iter(table)) for table in TRANSITIONS.values())  # the state in which each part begins
+
+_PART: Final = {state: part for part, table in TRANSITIONS.items() for state in table}
+_CHECKS: Final = {
+    event: tuple(tuple((_PART[state], state) for state in one) for one in alternatives)
+    for event, alternatives in CONDITIONS.items()
+}
+_MOVES: Final = {
+    event: (part, {state: targets[event] for state, targets in table.items() if event in targets})
+    for part, table in TRANSITIONS.items()
+    for event in ExecutionEvent
+    if any(event in targets for targets in table.values())
+}
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The result of an execution; with `reason` and `at` (time.monotonic()) if an interrupt decided it."""
+
+    result: Result
+    reason: InterruptReason | None = None
+    at: float | None = None
+
+
+class ExecutionStateMachine(msgspec.Struct, eq=False):
+    """The states of one execution: follows the table.
+
+    Attributes:
+        decisions: the first one decides the result. `list.append` is atomic, and needs no lock that an interrupt could
+            leave locked.
+    """
+
+    task: ExecutionState = ExecutionState.WAITING
+    start: ExecutionState = ExecutionState.UNANNOUNCED
+    settlement: ExecutionState = ExecutionState.OPEN
+    delivery: ExecutionState = ExecutionState.HELD
+    decisions: list[Decision] = []
+
+    def __repr__(self) -> str:
+        return f"<ExecutionStateMachine: {self}>"
+
+    def __str__(self) -> str:
+        parts = [one for one in (self.start, self.settlement, self.delivery) if one not in _FIRST]
+        if self.result is ExecutionState.INTERRUPTED:
+            parts.append(self.result)
+        if self.task is not ExecutionState.RUNNING or self.result is not ExecutionState.INTERRUPTED:
+            parts.append(self.task)
+        return ", ".join(parts)
+
+    @property
+    def result(self) -> ExecutionState:
+        """The state of its result."""
+        if not self.decisions:
+            return ExecutionState.UNDECIDED
+        return ExecutionState.DECIDED if self.decisions[0].reason is None else ExecutionState.INTERRUPTED
+
+    def states(self) -> tuple[ExecutionState, ...]:
+        """The state of each part, in the order of the table."""
+        return self.task, self.result, self.start, self.settlement, self.delivery
+
+    def decide(self, decision: Decision) -> bool:
+        """Decide the result, in any thread; False if it was decided before."""
+        if not self.decisions:
+            self.decisions.append(decision)
+        return self.decisions[0] is decision
+
+    def allows(self, event: ExecutionEvent) -> bool:
+        """Whether the tables allow `event` now."""
+        part, targets = _MOVES[event]
+        return getattr(self, part) in targets and (event not in _CHECKS or self._meets(event))
+
+    def move(self, event: ExecutionEvent) -> None:
+        """Change the state by `event`; raise RuntimeError where the tables forbid it."""
+        part, targets = _MOVES[event]
+        target = targets.get(getattr(self, part))
+        if target is None or (event in _CHECKS and not self._meets(event)):
+            raise RuntimeError(f"execution is {self}: event {event.value!r} is not allowed in this state")
+        setattr(self, part, target)
+
+    def _meets(self, event: ExecutionEvent) -> bool:
+        for alternative in _CHECKS[event]:
+            for part, state in alternative:
+                if getattr(self, part) is not state:
+                    break
+            else:
+                return True
+        return False
