@@ -10,19 +10,37 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from crew.amqp import Confirm, ConfirmStatus, Link
+from crew.amqp.outbox.outbox import Outbox
+from crew.amqp.outbox.outgoing import AwaitedMessage
+from crew.amqp.outbox.policy import JOBS
 from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
 from crew.jobs.job import Job
 from crew.jobs.store.store import Store
 from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import properties, topology
+from crew.protocol.message import Call
 
 RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is published again; sooner when one starts
-AGAIN_AFTER: Final = 0.1  # seconds: a quorum queue refuses messages until it has elected a leader
-ELECTION: Final = 5.0  # seconds that the election of a leader may take
 MARKED_WITHIN: Final = 1.0  # seconds for the last marks when the gateway stops
 MARK_AGAIN_AFTER: Final = 0.5  # seconds until a mark is retried, while the store is unavailable
 
 T = TypeVar("T")
+
+
+class _OutgoingJob(AwaitedMessage, kw_only=True):
+    """The call message of a job, on its way to the queue of its task."""
+
+    call: Call
+    link: Link
+
+    def publish(self) -> Confirm:
+        return self.link.publish(
+            topology.DEFAULT_EXCHANGE,
+            topology.task_queue_name(self.call.task),
+            properties.of_call(self.call, now=time.time(), clock=self.link.clock_offset),
+            self.call.body.data,
+            mandatory=True,
+        )
 
 
 class Publisher:
@@ -38,6 +56,7 @@ class Publisher:
         self._tuning = tuning
         self._link = link
         self._store = store
+        self._outbox = Outbox(link, JOBS)
         self._has_queue = asyncio.Event()
         self._marks: set[asyncio.Task[None]] = set()
         self._in_background: set[asyncio.Task[Any]] = set()  # each waits for a confirm, also after its caller has left
@@ -88,6 +107,7 @@ class Publisher:
         self._is_closing = True
         for task in self._in_background:
             task.cancel()
+        self._outbox.close()
         if self._marks:
             await asyncio.wait(self._marks, timeout=MARKED_WITHIN)
 
@@ -144,30 +164,13 @@ class Publisher:
             task.exception()  # marks it as retrieved: the caller has it, or the next attempt fails alike
 
     async def _confirmed(self, job: Job) -> Confirm | None:
-        """Publish until the broker confirms or refuses; None if the connection breaks: the broker may have the job."""
-        until = time.monotonic() + ELECTION
-        while True:
-            try:
-                async with asyncio.timeout(self._tuning.publish_patience):
-                    await self._link.ready()
-                confirm = self._send(job)
-                status = await confirm
-            except (ConnectionError, TimeoutError):
-                return None
-            if status is not ConfirmStatus.REFUSED or not self._link.is_replicated or time.monotonic() > until:
-                return confirm
-            self._link.change_channel()
-            await asyncio.sleep(AGAIN_AFTER)
-
-    def _send(self, job: Job) -> Confirm:
-        call = job.call(self._store.queue)
-        return self._link.publish(
-            topology.DEFAULT_EXCHANGE,
-            topology.task_queue_name(job.task),
-            properties.of_call(call, now=time.time(), clock=self._link.clock_offset),
-            call.body.data,
-            mandatory=True,
-        )
+        """Publish until the broker confirms or refuses; None if it is away. LOST if it may have the job."""
+        message = _OutgoingJob(id=job.id, call=job.call(self._store.queue), link=self._link)
+        self._outbox.send(message)
+        try:
+            return await self._outbox.settled(message)
+        except ConnectionError:
+            return None
 
     def _mark(self, job: Job, published: float) -> None:
         """Mark the job as enqueued, in the background: without its mark it is published twice, but never lost."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from crew.amqp.outbox.outgoing import Outgoing
 from crew.client.calling.callback import call_back
 from crew.errors import Canceled, ConnectionError
 from crew.protocol.message import Body, Call, Headers
@@ -63,6 +64,7 @@ class PendingCall(Generic[T]):
     Attributes:
         keeps_body: whether its value is the undecoded Body of the reply.
         is_awaited: whether it was awaited, or has a callback; else its failure is logged.
+        unsent: its message, while that waits for the broker in an outbox.
         refused_reply: why a reply to it was refused, or None: see `crew.protocol.signing`.
     """
 
@@ -75,8 +77,8 @@ class PendingCall(Generic[T]):
         self.message = message
         self.headers: Headers = {}
         self.has_started = False
-        self.is_published = False
         self.was_published = False  # at least once; it may wait for the broker again
+        self.unsent: Outgoing | None = None
         self.is_confirmed = False
         self.held_bytes = 0  # of its body, as ByteBudget counts them
         self._callback = callback
@@ -99,6 +101,11 @@ class PendingCall(Generic[T]):
     def task(self) -> str:
         """Name of the task."""
         return self.message.task
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the broker has it, or will confirm or refuse it."""
+        return self.was_published and self.unsent is None
 
     def __repr__(self) -> str:
         return f"<PendingCall {self.id} of {self.task}: {self._state()}>"
@@ -153,7 +160,7 @@ class PendingCall(Generic[T]):
         """End it with `error` without waking its waiters: their event loop is closed, or runs in another process."""
         self._is_done = self.is_awaited = True
         self._error = error
-        self._waiters, self._scopes, self._callback = {}, (), None
+        self._waiters, self._scopes, self._callback, self.unsent = {}, (), None, None
 
     @types.coroutine
     def until_done(self) -> Generator[Any, None, T]:

@@ -1,4 +1,4 @@
-"""Makes calls: publishes them, handles the broker's confirms and the workers' replies, and settles each call once.
+"""Makes calls: publishes them, handles the workers' replies, and settles each call once.
 
 A call waits for the broker within its expiration, and a timer of the client always ends it on time. When a call ends
 without a reply, a control message tells the workers to stop or skip it.
@@ -6,7 +6,6 @@ without a reply, a control message tells the workers to stop or skip it.
 
 import asyncio
 import copy
-import functools
 import logging
 import time
 from collections import Counter
@@ -14,10 +13,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from crew import errors
-from crew.amqp import Confirm, ConfirmStatus, Delivery, Link
+from crew.amqp import Delivery, Link
+from crew.amqp.outbox.outbox import Outbox
+from crew.amqp.outbox.policy import CALLS, OutboxPolicy
 from crew.client import off_loop
 from crew.client.calling.call import PendingCall
-from crew.client.calling.leader_retry import RETRY_INTERVAL, LeaderRetry
+from crew.client.calling.outgoing_call import OutgoingCall
 from crew.client.calling.pending import MAX_BYTES, PendingCalls
 from crew.client.calling.reply import result_of_reply
 from crew.protocol import deadline, properties, topology
@@ -46,6 +47,7 @@ class Calls:
         ack: acknowledges a reply; by default with all earlier deliveries of its channel, except those that are held.
         max_bytes: bytes of the bodies of calls that the broker has not confirmed.
         max_message: bytes that an encoded body may have.
+        policy: how a call is published again.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Calls:
         ack: Callable[[Delivery], object] = Delivery.ack_through,
         max_bytes: int = MAX_BYTES,
         max_message: int = codec.MAX_BODY,
+        policy: OutboxPolicy = CALLS,
         max_unsent: int = MAX_UNSENT,
     ) -> None:
         self._max_message = max_message
@@ -67,7 +70,7 @@ class Calls:
         self._pending = PendingCalls(limit, self._on_due, max_bytes=max_bytes)
         self._publishing = publishing
         self._consuming = consuming
-        self._leader_retry = LeaderRetry()
+        self._outbox = Outbox(publishing, policy)
         self._unsent: dict[Control, str] = {}  # control messages that wait for the broker -> routing key
 
     def __len__(self) -> int:
@@ -104,10 +107,8 @@ class Calls:
 
     def send_waiting(self) -> None:
         """Send waiting calls and control messages over a new connection."""
-        self._leader_retry.on_reconnect()
-        for call in self._pending:
-            if not call.is_published and not call.message.body.to_compress:
-                self._publish(call)
+        if self._publishing.is_ready and self._consuming.is_ready:
+            self._outbox.send_waiting()
         unsent, self._unsent = self._unsent, {}
         for control, key in unsent.items():
             self._publish_control(key, control)
@@ -115,6 +116,7 @@ class Calls:
     def cancel(self, call: PendingCall[Any]) -> None:
         """Forget `call`, and tell the workers not to start it, or to stop it."""
         self._pending.forget(call)
+        self._forget_unsent(call)
         self._send_control(call, CANCELED)
 
     def settle_all(self, error: Exception) -> None:
@@ -129,6 +131,7 @@ class Calls:
             self._send_control(call, CANCELED)
         self.settle_all(errors.ConnectionError("the client was closed", missing="client"))
         self._pending.close()
+        self._outbox.close()
 
     def detach(self, why: str) -> None:
         """End every call without waking its waiters: their event loop is closed, or runs in another process."""
@@ -160,6 +163,7 @@ class Calls:
                 self._settle_later(call, reply)
             else:
                 headers = reply.headers if isinstance(reply, Reply) else None
+                self._forget_unsent(call)
                 self._pending.settle(call.id, result_of_reply(call, reply, self._decode), headers)
         except properties.MalformedMessage as error:
             logger.warning("reply unreadable, discarding it: queue=%s: %s", delivery.queue, error)
@@ -183,6 +187,7 @@ class Calls:
         def settle(result: Any) -> None:
             self._pending.settle(call.id, result, reply.headers)
 
+        self._forget_unsent(call)
         self._in_thread(call, result_of_reply, call, reply, self._decode, then=settle)
 
     def _publish_later(self, call: PendingCall[Any]) -> None:
@@ -222,54 +227,10 @@ class Calls:
             logger.debug("late or repeated reply discarded: call_id=%s", reply.id)
 
     def _publish(self, call: PendingCall[Any]) -> None:
-        """Publish it now; while the broker is unavailable do nothing, as `send_waiting` will publish it."""
-        if not (self._publishing.is_ready and self._consuming.is_ready):
-            return
-        try:
-            confirm = self._publishing.publish(
-                topology.DEFAULT_EXCHANGE,
-                topology.task_queue_name(call.task),
-                properties.of_call(call.message, now=time.time(), clock=self._publishing.clock_offset),
-                call.message.body.data,
-                mandatory=True,
-            )
-        except errors.ConnectionError:
-            return  # the connection broke just now: `send_waiting` publishes over the next one
-        call.is_published = call.was_published = True
-        confirm.then(functools.partial(self._on_confirm, call, confirm))
-
-    def _on_confirm(self, call: PendingCall[Any], confirm: Confirm, status: ConfirmStatus) -> None:
-        match status:
-            case ConfirmStatus.CONFIRMED:
-                self._leader_retry.on_confirmed(call.task)
-                self._pending.confirm(call)
-            case ConfirmStatus.TOO_LARGE:
-                self._settle(call, _too_large(call))
-            case ConfirmStatus.INVALID:
-                why = f"the broker does not accept call {call.id} of task {call.task!r}: {confirm.reason}"
-                self._settle(call, errors.MessageRefused(why, task=call.task, id=call.id))
-            case ConfirmStatus.RETURNED:
-                error = errors.UnknownTask(f"no worker has ever served task {call.task!r}", task=call.task, id=call.id)
-                self._settle(call, error)
-            case ConfirmStatus.REFUSED if self._publishing.is_replicated and self._leader_retry.should_retry(call.task):
-                call.is_published = False
-                self._publishing.change_channel()
-                asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._publish_again, call)
-            case ConfirmStatus.REFUSED:
-                self._settle(
-                    call, errors.Overloaded(f"the queue of task {call.task!r} is full", task=call.task, id=call.id)
-                )
-            case ConfirmStatus.LOST if call.message.persistent:
-                call.is_published = False
-                if self._publishing.is_ready:
-                    self._leader_retry.on_unconfirmed(call.task)
-            case ConfirmStatus.LOST:
-                why = "the broker did not confirm it" if self._publishing.is_ready else "the connection broke"
-                self._settle(call, errors.ConnectionError(f"call {call.id} may be lost: {why} after it was sent"))
-
-    def _publish_again(self, call: PendingCall[Any]) -> None:
-        if self._pending.get(call.id) is call and not call.is_published:
-            self._publish(call)
+        call.unsent = message = OutgoingCall(
+            call=call, pending=self._pending, publishing=self._publishing, consuming=self._consuming
+        )
+        self._outbox.send(message)
 
     def _on_due(self, call: PendingCall[Any]) -> None:
         self._send_control(call, TIMEOUT)
@@ -284,7 +245,14 @@ class Calls:
 
     def _settle(self, call: PendingCall[Any], error: Exception) -> None:
         if self._pending.get(call.id) is call:
+            self._forget_unsent(call)
             self._pending.settle(call.id, error)
+
+    def _forget_unsent(self, call: PendingCall[Any]) -> None:
+        """If `call` waits for the broker, do not publish it: it has ended, or its reply has arrived."""
+        if call.unsent is not None:
+            self._outbox.discard(call.unsent)
+            call.unsent = None
 
     # --- control messages -------------------------------------------------------------------------------------------
 
@@ -301,10 +269,3 @@ class Calls:
         except errors.ConnectionError:
             if not deadline.is_past(control.deadline, time.time()) and len(self._unsent) < self._max_unsent:
                 self._unsent[control] = key
-
-
-def _too_large(call: PendingCall[Any]) -> errors.TooLarge:
-    return errors.TooLarge(
-        f"call {call.id} of task {call.task!r} has {len(call.message.body.data)} bytes, more than the "
-        "max_message_size of the broker: raise that, or lower CREW_MAX_MESSAGE"
-    )

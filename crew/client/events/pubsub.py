@@ -3,17 +3,13 @@
 import asyncio
 import collections
 import logging
-import time
 from collections.abc import Coroutine
 from typing import Final
 
-import msgspec
-
 from crew import errors
-from crew.amqp import Confirm, ConfirmStatus, Consumer, Delivery, Link
+from crew.amqp import Consumer, Delivery, Link
 from crew.client import off_loop
-from crew.client.calling.calls import BLOCKED
-from crew.client.calling.leader_retry import RETRY_INTERVAL
+from crew.client.events.event_publisher import EventPublisher
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.started import PendingEvent
 from crew.protocol import properties, topology
@@ -49,8 +45,6 @@ class PubSub:
         max_message: int = codec.MAX_BODY,
     ) -> None:
         self._client = client
-        self._max_message = max_message
-        self._publishing = publishing
         self._consuming = consuming
         self._queue = topology.subscription_queue(client)
         self._subscriptions = Subscriptions(decode) if subscriptions is None else subscriptions
@@ -58,9 +52,7 @@ class PubSub:
             subscription.renew(self._close)
         self._order = asyncio.Lock()  # keeps unbind and bind of one topic in their order
         self._tasks: set[asyncio.Task[None]] = set()
-        self._events: set[asyncio.Task[None]] = set()  # on their way to the broker
-        self._delayed = 0  # number of events that could not be published at once, and whose turn has not come
-        self._turn = asyncio.Lock()  # keeps them in their order
+        self._publisher = EventPublisher(publishing, max_message=max_message)
         self._waiting: collections.deque[Delivery] = collections.deque()  # behind a large event that is being decoded
         self._is_open = False
 
@@ -80,12 +72,7 @@ class PubSub:
     @property
     def tasks(self) -> set["asyncio.Task[None]"]:
         """The background tasks."""
-        return self._tasks | self._events
-
-    async def sent(self, within: float) -> None:
-        """Wait, for at most `within` seconds, until the current events are published or have failed."""
-        if self._events:
-            await asyncio.wait(self._events, timeout=within)
+        return self._tasks | self._publisher.tasks
 
     async def close(self) -> None:
         """End every subscription, and delete the queue."""
@@ -100,89 +87,16 @@ class PubSub:
     # --- publish ----------------------------------------------------------------------------------------------------
 
     def start(self, event: Event, timeout: float) -> PendingEvent:
-        """Start to publish `event`, at once if the broker is connected; raises Overloaded. Needs a running loop."""
-        publishing = asyncio.get_running_loop().create_task(self._publish(event, self._begin_at_once(event), timeout))
-        self._events.add(publishing)
-        publishing.add_done_callback(self._events.discard)
-        return PendingEvent(event.topic, publishing)
+        """See EventPublisher.start."""
+        return self._publisher.start(event, timeout)
 
     async def publish(self, event: Event, timeout: float) -> None:
-        """Publish `event`; returns when the broker has it.
+        """See EventPublisher.publish."""
+        await self._publisher.publish(event, timeout)
 
-        Raises:
-            ConnectionError: the broker did not take it within `timeout` seconds.
-            Overloaded: the broker has blocked publishing.
-            TooLarge: the event exceeds the max_message_size of the broker.
-            MessageRefused: the broker does not accept the message for another reason.
-        """
-        await self._publish(event, self._begin_at_once(event), timeout)
-
-    async def _publish(self, event: Event, confirm: Confirm | None, timeout: float) -> None:
-        """Publish until the broker confirms; `confirm` is of the first attempt, or None if it was not made."""
-        try:
-            async with asyncio.timeout(timeout):
-                if confirm is None:
-                    event, confirm = await self._begun_in_turn(event)
-                while (status := await (confirm := await self._begun(event, confirm))) is not ConfirmStatus.CONFIRMED:
-                    reason, confirm = confirm.reason, None
-                    if status is ConfirmStatus.TOO_LARGE:
-                        size = len(event.body.data)
-                        raise errors.TooLarge(
-                            f"the event on {event.topic!r} has {size} bytes, more than the broker's max_message_size"
-                        )
-                    if status is ConfirmStatus.INVALID:
-                        raise errors.MessageRefused(
-                            f"the broker does not accept the event on {event.topic!r}: {reason}"
-                        )
-                    if not event.persistent:
-                        raise errors.ConnectionError(
-                            f"the event on {event.topic!r} may be lost: the connection broke before its confirm"
-                        )
-                    if status is ConfirmStatus.REFUSED:  # a quorum queue is electing its leader
-                        self._publishing.change_channel()
-                        await asyncio.sleep(RETRY_INTERVAL)
-        except TimeoutError:
-            raise errors.ConnectionError(
-                f"the broker did not take the event on {event.topic!r} within {timeout:g} s"
-            ) from None
-
-    async def _begun_in_turn(self, event: Event) -> tuple[Event, Confirm]:
-        """Publish it when it is compressed, the broker is connected, and all earlier events are published."""
-        try:
-            async with self._turn:
-                body = await off_loop.compressed(event.body, self._max_message)
-                event = msgspec.structs.replace(event, body=body)
-                return event, await self._begun(event, None)
-        finally:
-            self._delayed -= 1
-
-    async def _begun(self, event: Event, confirm: Confirm | None) -> Confirm:
-        """The confirm of the current attempt: `confirm`, or that of a new attempt when the broker is connected."""
-        while confirm is None:
-            await self._publishing.ready()
-            confirm = self._begin(event)
-        if confirm.status is ConfirmStatus.LOST:  # the connection has just broken
-            await asyncio.sleep(0)
-        return confirm
-
-    def _begin_at_once(self, event: Event) -> Confirm | None:
-        """As `_begin`, but None also if it has to be compressed, or if earlier events are delayed."""
-        has_to_wait = (event.body.to_compress or self._delayed) and not self._publishing.is_blocked
-        confirm = None if has_to_wait else self._begin(event)
-        self._delayed += confirm is None
-        return confirm
-
-    def _begin(self, event: Event) -> Confirm | None:
-        """Publish it now; None if the broker is not connected. Raises Overloaded."""
-        if self._publishing.is_blocked:
-            raise errors.Overloaded(BLOCKED)
-        if not self._publishing.is_ready:
-            return None
-        fields = properties.of_event(event, now=time.time())
-        try:
-            return self._publishing.publish(topology.PUBSUB, event.topic, fields, event.body.data, mandatory=False)
-        except errors.ConnectionError:  # the connection has just broken
-            return Confirm(status=ConfirmStatus.LOST)
+    async def sent(self, within: float) -> None:
+        """See EventPublisher.sent."""
+        await self._publisher.sent(within)
 
     # --- subscribe --------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class LostCallReplies:
         return f"<LostCallReplies: {len(self._sending)} not confirmed>"
 
     def send(self) -> None:
-        """Reply to all lost calls; while the broker is away the replies wait in the backlog."""
+        """Reply to all lost calls; while the broker is away the replies wait in the outbox."""
         for slot, lost in self._shared_state.unanswered().items():
             if slot not in self._sending:
                 self._sending.add(slot)

@@ -5,31 +5,28 @@ message, and its delivery is acknowledged when the broker has confirmed that. It
 broker drops a message that only its own dead-lettering has moved in a cycle.
 """
 
-import asyncio
-import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from crew.amqp import ConfirmStatus, Delivery, Link
-from crew.errors import ConnectionError, MessageRefused
-from crew.protocol import deadline, failure, properties, topology, user_headers
+from crew.amqp import Delivery, Link
+from crew.amqp.outbox.outbox import Outbox
+from crew.amqp.outbox.policy import RETRIES, OutboxPolicy
+from crew.errors import CrewError, MessageRefused
+from crew.protocol import failure, user_headers
 from crew.protocol.message import Call, Outcome
 from crew.worker.execution.execution import Execution, refused_run
 from crew.worker.execution.result import Result, failed_with
+from crew.worker.replies.delay_queues import DelayQueues
+from crew.worker.replies.outgoing_retry import NOT_IN_TIME, OutgoingRetry
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.task import Task
 
 logger = logging.getLogger(__name__)
-
-DECLARE_INTERVAL: Final = 60.0  # seconds: the broker deletes a delay queue that was not declared for 10 minutes
-# Attempts to publish a call; after that its caller gets the failure. A quorum queue refuses messages until it has
-# elected its leader, for up to three seconds on a busy machine.
-MAX_PUBLISHES: Final = 50
-PUBLISH_RETRY_DELAY: Final = 0.1  # seconds between two attempts; a link may not have noticed yet that it is lost
 
 OnSent = Callable[[], object]
 
@@ -39,17 +36,25 @@ class RetryPublisher:
 
     Args:
         replies: publishes the failure of a call that cannot be retried.
+        policy: how a call is published again.
+        clock: seconds; for tests.
     """
 
-    def __init__(self, link: Link, replies: ReplyPublisher) -> None:
+    def __init__(
+        self,
+        link: Link,
+        replies: ReplyPublisher,
+        *,
+        policy: OutboxPolicy = RETRIES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._link = link
         self._replies = replies
-        self._declared: dict[int, float] = {}  # delay in milliseconds -> time.monotonic() of the declaration
-        self._declaring = asyncio.Lock()  # each declaration opens a channel, and a connection has few
-        self._sending: set[asyncio.Task[None]] = set()
+        self._queues = DelayQueues(link, clock=clock)
+        self._outbox = Outbox(link, policy)
 
     def __len__(self) -> int:
-        return len(self._sending)
+        return len(self._outbox) + self._outbox.returned
 
     def __repr__(self) -> str:
         return f"<RetryPublisher: {len(self)} not confirmed>"
@@ -58,12 +63,30 @@ class RetryPublisher:
         """Retry the call of `execution`, `result.retry_after` seconds after the broker has confirmed it.
 
         While the broker is away the call waits here. If its delivery is lost, the call is dropped, as the broker
-        redelivers it. If its deadline is too near, or the broker does not accept it, `result` is sent as its reply.
+        redelivers it. If its deadline is too near, or the broker does not accept it, `result` is sent as its reply:
+        without either its caller would wait until the deadline.
 
         Args:
             on_sent: called when the broker has the call, or its reply.
         """
-        self._begin(self._send(execution, result, on_sent))
+        call = execution.call
+        again = _sendable(call)
+        if result.outcome is not Outcome.WORKER_LOST:  # else that attempt has not failed
+            again = msgspec.structs.replace(again, attempt=call.attempt + 1)
+
+        def on_refused(error: Exception | None) -> None:
+            _log_failure("retried", call, error, level=logging.WARNING)
+            self._replies.reply(call, result, on_sent, run=execution.ended_run())
+
+        self._publish(
+            again,
+            delay=result.retry_after or 0.0,
+            way_back=execution.task.return_queue,
+            wanted=lambda: execution.is_acknowledged or execution.delivery.is_ours,
+            until=call.deadline,
+            on_sent=lambda: self._on_confirmed(execution, on_sent),
+            on_refused=on_refused,
+        )
 
     def postpone(
         self, delivery: Delivery, call: Call, task: Task, *, delay: float, on_sent: OnSent, on_failed: OnSent
@@ -78,85 +101,38 @@ class RetryPublisher:
             on_sent: called when the broker has the call, or its reply.
             on_failed: called if the broker did not confirm a persistent call in time.
         """
-        self._begin(self._postpone(delivery, call, task, delay, on_sent, on_failed))
-
-    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        sending = asyncio.get_running_loop().create_task(coroutine)
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-
-    def stop(self) -> None:
-        """Cancel all retries that are not confirmed; idempotent."""
-        for sending in self._sending:
-            sending.cancel()
-
-    async def _send(self, execution: Execution, result: Result, on_sent: OnSent) -> None:
-        """Send the call, or its failure: without either its caller would wait until the deadline."""
-        call = execution.call
-        try:
-            if await self._is_sent(execution, result, on_sent):
-                return
-            reason = "the broker did not accept the call in time"
-            logger.warning("call not retried: %s call_id=%s task=%s", reason, call.id, call.task)
-        except MessageRefused as error:
-            logger.error("call not retried: %s call_id=%s task=%s", error, call.id, call.task)
-        except Exception:
-            logger.exception("call not retried call_id=%s task=%s", call.id, call.task)
-        self._replies.reply(call, result, on_sent, run=execution.ended_run())
-
-    async def _is_sent(self, execution: Execution, result: Result, on_sent: OnSent) -> bool:
-        """Whether the broker has the call, or will redeliver it by itself; raises MessageRefused."""
-        call = _sendable(execution.call)
-        delay = result.retry_after or 0.0
-        again = call if result.outcome is Outcome.WORKER_LOST else _next_attempt(call)  # that attempt has not failed
-        for _ in range(MAX_PUBLISHES):
-            with contextlib.suppress(ConnectionError):  # the link was closed: the process ends
-                await self._link.ready()
-            if not (execution.is_acknowledged or execution.delivery.is_ours):
-                return True
-            if deadline.is_past(call.deadline, call.sender_time(time.time()) + delay):
-                break
-            status = await self._publish(again, round(delay * 1000), execution.task.return_queue)
-            if status is ConfirmStatus.CONFIRMED:
-                self._on_confirmed(execution, on_sent)
-                return True
-            if status is ConfirmStatus.TOO_LARGE or (status is ConfirmStatus.LOST and not call.persistent):
-                break  # it will never accept it; or it may have it already, and the call would run twice
-            await asyncio.sleep(PUBLISH_RETRY_DELAY)
-        return False
-
-    async def _postpone(
-        self, delivery: Delivery, call: Call, task: Task, delay: float, on_sent: OnSent, on_failed: OnSent
-    ) -> None:
         again = _sendable(call)
         if not delivery.redelivered:  # it was not started before
             again = msgspec.structs.replace(again, start_by=call.start_by)
-        reason = "the broker did not accept the call in time"
-        try:
-            for _ in range(MAX_PUBLISHES):
-                with contextlib.suppress(ConnectionError):
-                    await self._link.ready()
-                if call.persistent and not delivery.is_ours:
-                    return
-                status = await self._publish(again, round(delay * 1000), task.return_queue)
-                if status is ConfirmStatus.CONFIRMED:
-                    on_sent()
-                    return
-                if status is ConfirmStatus.TOO_LARGE:
-                    raise MessageRefused("it is larger than the broker accepts")
-                if status is ConfirmStatus.LOST and not call.persistent:
-                    break  # the broker may have it already, and the call would run twice
-                await asyncio.sleep(PUBLISH_RETRY_DELAY)
-            if call.persistent:
+
+        def on_refused(error: Exception | None) -> None:
+            if error is None and call.persistent:
                 on_failed()
                 return
-        except MessageRefused as error:
-            reason = str(error)
-        except Exception:
-            logger.exception("call not postponed call_id=%s task=%s", call.id, call.task)
-        logger.error("call not postponed: %s call_id=%s task=%s", reason, call.id, call.task)
-        reported = failure.describe(MessageRefused(f"task {call.task!r} was not started: {reason}"))
-        self._replies.reply(call, failed_with(Outcome.RAISED, reported), on_sent, run=refused_run(call, 0))
+            _log_failure("postponed", call, error, level=logging.ERROR)
+            reason = error if isinstance(error, MessageRefused) else NOT_IN_TIME
+            reported = failure.describe(MessageRefused(f"task {call.task!r} was not started: {reason}"))
+            self._replies.reply(call, failed_with(Outcome.RAISED, reported), on_sent, run=refused_run(call, 0))
+
+        self._publish(
+            again,
+            delay=delay,
+            way_back=task.return_queue,
+            wanted=lambda: not call.persistent or delivery.is_ours,
+            on_sent=on_sent,
+            on_refused=on_refused,
+        )
+
+    def stop(self) -> None:
+        """Forget all retries that are not confirmed; idempotent."""
+        self._outbox.close()
+
+    def _publish(self, call: Call, **options: Any) -> None:
+        message = OutgoingRetry(id=call.id, link=self._link, queues=self._queues, call=call, **options)
+        if message.delay_ms:
+            message.prepare = functools.partial(self._queues.declare, message.delay_ms)
+        if message.is_wanted():
+            self._outbox.send(message)
 
     def _on_confirmed(self, execution: Execution, on_sent: OnSent) -> None:
         on_sent()
@@ -166,48 +142,16 @@ class RetryPublisher:
             # So that the client can tell a timeout from an expiration.
             self._replies.announce(execution.call)
 
-    async def _publish(self, call: Call, delay_ms: int, way_back: str) -> ConfirmStatus | None:
-        """Publish `call` to the queue `way_back` and wait for its confirm; None while the broker is away.
 
-        Raises:
-            MessageRefused: the broker does not accept it.
-        """
-        try:
-            if delay_ms:
-                await self._declare(delay_ms)
-            now = call.sender_time(time.time())
-            confirm = self._link.publish(
-                topology.RETRY if delay_ms else topology.DEFAULT_EXCHANGE,
-                way_back,
-                properties.of_retry(call, delay_ms, now=now) if delay_ms else properties.of_call(call, now=now),
-                call.body.data,
-                mandatory=True,
-            )
-            status = await confirm
-        except ConnectionError as error:
-            logger.info("retry waits for the broker: %s call_id=%s task=%s", error, call.id, call.task)
-            return None
-        if status is ConfirmStatus.INVALID:
-            raise MessageRefused(f"the broker does not accept it: {confirm.reason}")
-        if status is ConfirmStatus.REFUSED:
-            self._link.change_channel()
-        if status is ConfirmStatus.RETURNED:
-            self._declared.pop(delay_ms, None)  # the queue was deleted
-        return status
-
-    async def _declare(self, delay_ms: int) -> None:
-        async with self._declaring:
-            now = time.monotonic()
-            if now - self._declared.get(delay_ms, -DECLARE_INTERVAL) >= DECLARE_INTERVAL:
-                await self._link.declare_once(*topology.delay_queue(delay_ms))
-                self._declared[delay_ms] = now
+def _log_failure(what: str, call: Call, error: Exception | None, *, level: int) -> None:
+    """Log that a call was not `what`; an error that is not of the broker with its stack."""
+    if error is None or isinstance(error, CrewError):
+        level = logging.ERROR if error else level
+        logger.log(level, "call not %s: %s call_id=%s task=%s", what, error or NOT_IN_TIME, call.id, call.task)
+    else:
+        logger.error("call not %s call_id=%s task=%s", what, call.id, call.task, exc_info=error)
 
 
 def _sendable(call: Call) -> Call:
     """Copy `call` without headers that would break the connection and without `start_by`, as it started in time."""
     return msgspec.structs.replace(call, headers=user_headers.sendable(call.headers), start_by=None)
-
-
-def _next_attempt(call: Call) -> Call:
-    """Copy `call` as its next attempt."""
-    return msgspec.structs.replace(call, attempt=call.attempt + 1)

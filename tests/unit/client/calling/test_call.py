@@ -361,7 +361,7 @@ async def test_a_failure_whose_only_waiter_is_canceled_is_not_logged(
 def test_the_repr_of_a_call_shows_its_state() -> None:
     call = a_call("17")
     assert repr(call) == "<PendingCall 17 of t: waiting for the broker>"
-    call.is_published = True
+    call.was_published = True
     assert repr(call) == "<PendingCall 17 of t: published>"
     call.has_started = True
     assert repr(call) == "<PendingCall 17 of t: running>"

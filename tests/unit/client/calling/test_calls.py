@@ -9,7 +9,7 @@ import pytest
 
 from crew import errors
 from crew.amqp import ConfirmStatus
-from crew.client.calling import leader_retry
+from crew.amqp.outbox.policy import CALLS
 from crew.client.calling.call import PendingCall
 from crew.client.calling.calls import REPLY_MARGIN, Calls
 from crew.protocol import failure, properties
@@ -26,9 +26,15 @@ from tests.support.waiting import until
 class Caller:
     """A client's calls over fake links."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, max_unsent: int = 100, **policy: Any) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
-        self.calls = Calls(100, publishing=self.publishing.as_link(), consuming=self.consuming.as_link(), **options)
+        self.calls = Calls(
+            100,
+            publishing=self.publishing.as_link(),
+            consuming=self.consuming.as_link(),
+            policy=msgspec.structs.replace(CALLS, **policy),
+            max_unsent=max_unsent,
+        )
         self.channel = RecordingChannel()
 
     def receive_reply(self, reply: Reply) -> None:
@@ -248,11 +254,8 @@ async def test_a_call_refused_by_a_queue_without_a_leader_is_retried_on_a_new_ch
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_has_accepted_a_call_and_still_refuses_others_is_full(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(leader_retry, "PATIENCE_AFTER_CONFIRM", 0.0)
-    caller = Caller()
+async def test_a_queue_that_has_accepted_a_call_and_still_refuses_others_is_full() -> None:
+    caller = Caller(refused_for_after_confirm=0.0)
     caller.publishing.is_replicated = True
     caller.calls.send(a_call("17"), 60)
     caller.publishing.confirm_all()
@@ -304,12 +307,9 @@ async def test_a_persistent_call_without_a_confirm_is_published_again() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_if_it_refuses_the_retry(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_queue_that_left_a_call_unconfirmed_is_not_full_if_it_refuses_the_retry() -> None:
     """A majority of its nodes is down: the call waits for them, until its deadline."""
-    monkeypatch.setattr(leader_retry, "PATIENCE", 0.0)
-    caller = Caller()
+    caller = Caller(refused_for=0.0)
     caller.publishing.is_replicated = True
     call = a_call("17", persistent=True)
     caller.calls.send(call, 60)
@@ -483,3 +483,37 @@ async def test_calls_that_end_together_have_separate_tracebacks() -> None:
             await call
         lengths.add(len(raised.traceback))
     assert len(lengths) == 1
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("end", ["cancel", "settle_all", "reply", "large reply"])
+async def test_a_call_that_ends_while_it_waits_for_the_broker_frees_its_body(end: str) -> None:
+    caller = Caller()
+    call = a_call("17", persistent=True)
+    caller.calls.send(call, 60)
+    caller.publishing.is_ready = False
+    caller.publishing.confirm_all(ConfirmStatus.LOST)
+    assert len(caller.calls._outbox) == 1
+    if end == "cancel":
+        caller.calls.cancel(call)
+    elif end == "settle_all":
+        caller.calls.settle_all(errors.ConnectionError("gone"))
+    else:
+        caller.receive_reply(returned("17", "value" if end == "reply" else ["x" * 100_000]))
+    assert (len(caller.calls._outbox), call.unsent) == (0, None)
+    call.is_awaited = True
+    caller.calls.close()
+
+
+@pytest.mark.gen_test
+async def test_a_call_waits_until_its_reply_can_arrive() -> None:
+    caller = Caller()
+    caller.consuming.is_ready = False
+    call = a_call("17")
+    caller.calls.send(call, 60)
+    caller.calls.send_waiting()
+    assert (caller.publishing.published, call.is_published) == ([], False)
+    caller.consuming.is_ready = True
+    caller.calls.send_waiting()
+    assert (len(caller.publishing.published), call.is_published) == (1, True)
+    caller.calls.close()

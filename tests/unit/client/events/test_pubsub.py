@@ -61,7 +61,10 @@ async def test_an_event_behind_a_large_one_is_published_after_it() -> None:
     assert topics.publishing.published[0].properties.content_encoding == "gzip"
     topics.publishing.confirm_all()
     await asyncio.gather(*pending)
-    assert topics.pubsub._begin_at_once(encoded("at once")) is not None
+    at_once = topics.pubsub.start(encoded("at once"), 5)
+    assert topics.publishing.published[-1].key == "at once"
+    topics.publishing.confirm_all()
+    await at_once
 
 
 @pytest.mark.gen_test

@@ -3,12 +3,15 @@
 import functools
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from pika import spec
 
 from crew.amqp import ConfirmStatus
+from crew.amqp.outbox.policy import REPLIES
 from crew.protocol import failure, properties
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
@@ -16,8 +19,6 @@ from crew.protocol.message import Body, Call, Headers, Outcome, Reply, Run
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
 from crew.worker.execution.result import Result, failed_with
-from crew.worker.replies import reply_publisher as replies_module
-from crew.worker.replies.backlog import Backlog
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from tests.support.deliveries import a_delivery
 from tests.support.links import FakeLink, never
@@ -51,6 +52,14 @@ def link() -> FakeLink:
     return FakeLink()
 
 
+def impatient(
+    link: FakeLink, *, knows_store: Callable[[str], bool] = lambda queue: False, **changes: Any
+) -> ReplyPublisher:
+    """The reply publisher of the worker `w`, with short delays and with `changes` to its policy."""
+    policy = msgspec.structs.replace(REPLIES, returned_delays=(0.001, 0.001), again_after=0.001, **changes)
+    return ReplyPublisher(link.as_link(), "w", knows_store=knows_store, policy=policy)
+
+
 @pytest.fixture
 def replies(link: FakeLink) -> ReplyPublisher:
     """The reply publisher of the worker `w`."""
@@ -82,11 +91,8 @@ def test_a_delivery_is_settled_only_when_the_broker_has_confirmed_the_reply(
 
 
 @pytest.mark.gen_test
-async def test_a_returned_reply_settles_its_delivery_and_is_retried_a_few_times(
-    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.01, 0.01))
-    sent = Sent()
+async def test_a_returned_reply_settles_its_delivery_and_is_retried_a_few_times(link: FakeLink) -> None:
+    replies, sent = impatient(link), Sent()
     replies.reply(a_call(), VALUE, sent)
     link.confirm_all(ConfirmStatus.RETURNED)
     assert (sent.times, len(replies)) == (1, 0), "a drain does not wait for a client that is gone"
@@ -112,14 +118,9 @@ async def test_a_message_is_parked_even_if_the_parked_queue_was_deleted(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("status", [ConfirmStatus.RETURNED, ConfirmStatus.REFUSED])
-async def test_parking_is_retried_without_a_limit(
-    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch, status: ConfirmStatus
-) -> None:
+async def test_parking_is_retried_without_a_limit(link: FakeLink, status: ConfirmStatus) -> None:
     """The node that holds crew.parked may be down for longer than a reply is retried."""
-    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
-    monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
-    monkeypatch.setattr(replies_module, "REFUSED_TIMEOUT", 0.0)
-    sent = Sent()
+    replies, sent = impatient(link, refused_for=0.0), Sent()
     replies.park(a_delivery(), "it is broken", sent, never)
     for count in range(1, 6):
         await until(functools.partial(_has_published, link, count))
@@ -132,7 +133,7 @@ async def test_parking_is_retried_without_a_limit(
 
 def test_a_discarded_message_returns_its_delivery_to_the_queue(link: FakeLink) -> None:
     """Otherwise the delivery would stay unacknowledged for ever, and block its queue."""
-    replies, dropped = ReplyPublisher(link.as_link(), "w", Backlog(max_replies=1)), Sent()
+    replies, dropped = impatient(link, max_messages=1), Sent()
     link.is_ready = False
     replies.park(a_delivery(), "it is broken", never, dropped)
     replies.reply(a_call(), VALUE, never)
@@ -140,11 +141,8 @@ def test_a_discarded_message_returns_its_delivery_to_the_queue(link: FakeLink) -
 
 
 @pytest.mark.gen_test
-async def test_a_refused_reply_is_retried_over_another_channel(
-    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
-    sent = Sent()
+async def test_a_refused_reply_is_retried_over_another_channel(link: FakeLink) -> None:
+    replies, sent = impatient(link), Sent()
     replies.reply(a_call(), VALUE, sent)
     for count in range(1, 4):
         link.confirm_all(ConfirmStatus.REFUSED)
@@ -155,12 +153,8 @@ async def test_a_refused_reply_is_retried_over_another_channel(
 
 
 @pytest.mark.gen_test
-async def test_a_reply_that_is_refused_again_and_again_is_discarded(
-    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replies_module, "REFUSED_RETRY_DELAY", 0.001)
-    monkeypatch.setattr(replies_module, "REFUSED_TIMEOUT", 0.02)
-    sent = Sent()
+async def test_a_reply_that_is_refused_again_and_again_is_discarded(link: FakeLink) -> None:
+    replies, sent = impatient(link, refused_for=0.02), Sent()
     replies.reply(a_call(), VALUE, sent)
 
     def refused_until_sent() -> int:
@@ -378,30 +372,24 @@ def test_a_message_that_the_broker_does_not_accept_is_parked_with_fewer_parts(
 
 
 @pytest.mark.gen_test
-async def test_no_queue_is_declared_because_a_message_names_it(
-    replies: ReplyPublisher, link: FakeLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_queue_is_declared_because_a_message_names_it(link: FakeLink) -> None:
     """The gateways of a job store declare its queue."""
-    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
-    sent = Sent()
+    replies, sent = impatient(link), Sent()
     for number in range(50):
         replies.reply(a_call(reply_to=f"crew.jobs.forged{number}", is_job=True), VALUE, sent, run=Run(host="host:7"))
     for count in (50, 100, 150):
         await until(functools.partial(_has_published, link, count))
         link.confirm_all(ConfirmStatus.RETURNED)
-    await until(lambda: not replies._returned)
+    await until(lambda: not replies._outbox.returned)
     assert (sent.times, len(replies)) == (50, 0), "every delivery is acknowledged and nothing is retried"
     assert link.declared_once == link.topology == []
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("by", ["its answer to a briefing", "the end of an earlier job"])
-async def test_a_reply_to_a_known_job_store_is_retried_while_its_queue_is_missing(
-    link: FakeLink, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    monkeypatch.setattr(replies_module, "RETURNED_RETRY_DELAYS", (0.001, 0.001))
+async def test_a_reply_to_a_known_job_store_is_retried_while_its_queue_is_missing(link: FakeLink, by: str) -> None:
     known = {"crew.jobs.a"} if "briefing" in by else set()
-    replies = ReplyPublisher(link.as_link(), "w", knows_store=known.__contains__)
+    replies = impatient(link, knows_store=known.__contains__)
     run = Run(host="host:7")
     if not known:
         replies.reply(a_call(reply_to="crew.jobs.a", is_job=True), VALUE, lambda: None, run=run)

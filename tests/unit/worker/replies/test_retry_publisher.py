@@ -1,12 +1,12 @@
 """The retry publisher."""
 
-import time
-from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from crew.amqp import ConfirmStatus
+from crew.amqp.outbox.policy import MAX_RETRY_ATTEMPTS, RETRIES
 from crew.protocol import failure, properties, topology
 from crew.protocol.encoding import codec
 from crew.protocol.failure import Failure
@@ -14,7 +14,6 @@ from crew.protocol.message import Call, Outcome, Reply
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.result import Result, failed_with, worker_lost
 from crew.worker.execution.state import ExecutionEvent
-from crew.worker.replies import retry_publisher as retries_module
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
 from tests.support.deliveries import RecordingChannel, an_execution
@@ -27,9 +26,9 @@ FAILED = failed_with(Outcome.RAISED, Failure(type_name="OSError"), retry_after=1
 class Sending:
     """A retry publisher on a fake link."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.link = FakeLink()
-        self.retries = RetryPublisher(self.link.as_link(), ReplyPublisher(self.link.as_link(), "w"))
+        self.retries = RetryPublisher(self.link.as_link(), ReplyPublisher(self.link.as_link(), "w"), **options)
         self.channel = RecordingChannel()
         self.sent = 0
 
@@ -196,13 +195,10 @@ async def test_a_deleted_delay_queue_is_declared_again() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_retry_that_the_broker_never_accepts_is_replaced_by_the_failure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(retries_module, "PUBLISH_RETRY_DELAY", 0.001)
-    sending = Sending()
+async def test_a_retry_that_the_broker_never_accepts_is_replaced_by_the_failure() -> None:
+    sending = Sending(policy=msgspec.structs.replace(RETRIES, again_after=0.001))
     sending.send()
-    for count in range(1, retries_module.MAX_PUBLISHES + 1):
+    for count in range(1, MAX_RETRY_ATTEMPTS + 1):
         await sending.published(count)
         sending.link.confirm_all(ConfirmStatus.REFUSED)
     await until(sending.replies)
@@ -210,11 +206,10 @@ async def test_a_retry_that_the_broker_never_accepts_is_replaced_by_the_failure(
 
 
 @pytest.mark.gen_test
-async def test_a_delay_queue_is_declared_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_delay_queue_is_declared_once_a_minute() -> None:
     """Publishing does not count as a use of a queue: RabbitMQ would delete it with the calls in it."""
-    sending = Sending()
     now = [1000.0]
-    monkeypatch.setattr(retries_module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    sending = Sending(clock=lambda: now[0])
     for count, (later, declared) in enumerate([(0, 1), (59, 1), (1, 2), (59, 2)], start=1):
         now[0] += later
         sending.send()

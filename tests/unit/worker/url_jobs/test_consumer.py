@@ -3,9 +3,11 @@
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from crew.amqp import ConfirmStatus, Delivery
+from crew.amqp.outbox.policy import RETRIES, OutboxPolicy
 from crew.errors import SettingsError
 from crew.protocol import failure, properties, topology
 from crew.protocol.encoding import codec
@@ -29,10 +31,10 @@ HOST_WAIT = 0.03  # seconds
 class HttpWorker(Worker):
     """A worker with four slots; one host may have two of them."""
 
-    def __init__(self, *, prefetch: int | None = None) -> None:
+    def __init__(self, *, prefetch: int | None = None, policy: OutboxPolicy = RETRIES) -> None:
         super().__init__(slots=4)
         replies = ReplyPublisher(self.publishing.as_link(), "w")
-        self.retries = RetryPublisher(self.publishing.as_link(), replies)
+        self.retries = RetryPublisher(self.publishing.as_link(), replies, policy=policy)
         self.consumer: HttpConsumer = HttpConsumer(
             [a_task(lambda data: None, name=name) for name in (HTTP_TASK, "t")],
             limit=2,
@@ -249,12 +251,8 @@ async def test_a_postponed_call_fails_if_the_broker_refuses_it_and_is_sent_again
 
 
 @pytest.mark.gen_test
-async def test_a_postponed_call_that_the_broker_does_not_confirm_in_time_waits_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("crew.worker.replies.retry_publisher.PUBLISH_RETRY_DELAY", 0.0)
-    monkeypatch.setattr("crew.worker.replies.retry_publisher.MAX_PUBLISHES", 2)
-    worker = HttpWorker()
+async def test_a_postponed_call_that_the_broker_does_not_confirm_in_time_waits_again() -> None:
+    worker = HttpWorker(policy=msgspec.structs.replace(RETRIES, again_after=0.0, max_attempts=2))
     worker.fill_host()
     waits = worker.receives_url(A, "3")
     for count in (1, 2, 3):

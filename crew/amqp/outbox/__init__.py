@@ -1,0 +1,1 @@
+"""Outbox: publishes messages until the broker has taken them; one mechanism, with a policy for each kind of message."""
