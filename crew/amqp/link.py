@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
-from crew.amqp.channel import Channel
+from crew.amqp.channel import Channel, QueueDepth
 from crew.amqp.confirms.confirm import Confirm
 from crew.amqp.connection import connect_attempts, tls
 from crew.amqp.connection.connect_attempts import ConnectAttempts
@@ -237,6 +237,22 @@ class Link:
         self._consumers.forget(queue)
         if self.is_ready and self._publish_channel.channel is not None:
             await self._unless_lost(self._publish_channel.channel.cancel(queue))
+
+    async def depth(self, queue: str) -> QueueDepth:
+        """Return the depth of `queue`, at a moment after this call.
+
+        Deliveries that the broker sent to the consumers of this link before that moment have arrived when this returns.
+
+        Raises:
+            ConnectionError: the link is not ready, or the queue does not exist.
+        """
+        if not self.is_ready or (channel := self._publish_channel.channel) is None:
+            raise self._why_not()
+        depth = await channel.depth(queue)
+        # While a channel of the broker waits for the queue, deliveries from the queue wait behind this request. The
+        # channel sends them before it answers the next request.
+        await channel.depth(queue)
+        return depth
 
     async def _unless_lost(self, step: Coroutine[None, None, object]) -> None:
         """Await `step`. Ignore its error where the connection was lost: the next connection repeats the step."""

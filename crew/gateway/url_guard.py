@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from crew import own_address, settings
-from crew.client import off_loop
 from crew.gateway.problems import RequestRefused
 from crew.protocol.http_job.address import ForbiddenAddress
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
@@ -23,7 +22,7 @@ from crew.protocol.http_job.url import HttpUrl
 from crew.protocol.topology import HTTP_TASK
 
 if TYPE_CHECKING:
-    from crew.jobs import Job
+    from crew.jobs.specification import Specification
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +55,10 @@ class UrlGuard:
         self._resolve = look_up if resolve is None else resolve
         self._timeout = timeout
 
-    async def check_job(self, job: "Job") -> None:
-        """Raise RequestRefused if `job` is a URL job whose URL is forbidden."""
-        if job.is_http and job.body is not None:
-            await self.check(request_of(await off_loop.decoded(job.body)).target)
+    async def check_job(self, specification: "Specification") -> None:
+        """Raise RequestRefused if it specifies a URL job whose URL is forbidden."""
+        if specification.request is not None:
+            await self.check(specification.request.target)
 
     async def check_call(self, task: str, payload: object) -> None:
         """Raise RequestRefused if `task` is that of URL jobs, and `payload` is invalid or its URL forbidden."""

@@ -91,6 +91,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         result_headers: `context.headers` of the task.
         failure: JSON of a Failure: why there is no value.
         publish_at: instant from which on any gateway publishes it; None: the broker has it.
+        submit_until: set while its first submit is under way: the broker may still refuse it, and then its record is
+            deleted. After this instant the gateway that submits it is gone. None: it is accepted.
         is_given_up: whether it is revoked: it ended while its message may be in a queue, so workers must not start it.
         purge_at: instant at which the record is deleted.
         version: grows with every change.
@@ -127,6 +129,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     result_headers: Headers = {}
     failure: bytes | None = None
     publish_at: float | None = None
+    submit_until: float | None = None
     is_given_up: bool = False
     purge_at: float | None = None
     version: int = 1

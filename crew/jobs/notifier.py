@@ -1,4 +1,8 @@
-"""Notifies workers of canceled jobs: at once, and when a worker starts, of the jobs that were revoked before."""
+"""Keeps the workers' copies of the list of revoked jobs: the whole list when a worker connects, then each new cancel.
+
+A worker starts no job that is on the list. A cancel that was committed and not sent is the one case that the list does
+not cover. Then a worker reports the start of a job that has ended, and `stop` sends it the cancel.
+"""
 
 import asyncio
 import logging
@@ -26,8 +30,7 @@ MAX_WAITING: Final = 1_000  # workers that wait for an answer; the request of on
 class Notifier:
     """Sends control messages to workers over `link`, about the jobs of `store`.
 
-    Nothing is sent while the broker is unavailable. That is safe: a worker that runs a revoked job reports its start,
-    and gets the cancel in return.
+    Nothing is sent while the broker is unavailable.
 
     Args:
         max_waiting: workers that may wait for an answer. Default 1,000.
@@ -41,11 +44,11 @@ class Notifier:
         self._is_answering = False
 
     def cancel(self, job: Job) -> None:
-        """Tell all workers of its task that `job` is canceled."""
+        """Add `job` to the lists of all workers of its task, which also interrupt it if it runs."""
         self._send(topology.control_key_of_task(job.task), Control(id=job.id, reason=CANCELED, is_job=True))
 
     def stop(self, report: Report) -> None:
-        """Tell the worker that has reported a start that the job was canceled before."""
+        """Add the job to the list of the worker that has reported its start: it was not on it."""
         if report.worker is not None:
             self._send(
                 topology.control_key_of_worker(report.worker), Control(id=report.id, reason=CANCELED, is_job=True)

@@ -7,8 +7,9 @@ reports wake the waiters. Gateways that share a store tell each other of commits
 import asyncio
 import functools
 import logging
+import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from crew import errors, forks
@@ -21,7 +22,8 @@ from crew.client.options import SUBMIT_RENAMES, SubmitOptions
 from crew.duration import Duration, parse_duration
 from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.maintenance.loop import Maintenance
+from crew.jobs.maintenance.maintenance import Maintenance
+from crew.jobs.maintenance.watermark import Watermark
 from crew.jobs.notifier import Notifier
 from crew.jobs.publisher import Publisher
 from crew.jobs.quota import Usage
@@ -99,13 +101,12 @@ class JobService:
         self._waiters = Waiters(store.several, poll_interval=store.tuning.poll_interval)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True
-        is_behind = functools.partial(self._inbox.is_behind, self._link)
-        self._maintenance = Maintenance(
-            store, self._publisher, apply=self._apply, consuming_for=self._consuming_for, is_behind=is_behind
+        self._watermark = Watermark(
+            depth=lambda: self._link.depth(store.queue), settle=self._inbox.settle, publish=self._tell_gateways
         )
+        self._maintenance = Maintenance(store, self._publisher, self._watermark, apply=self._apply)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
-        self._consuming_since: float | None = None  # time.monotonic()
         self._not_consuming_since: float | None = None  # time.monotonic()
         self.decode = codec.decoder_of(client.settings)
         self.is_leaving = False
@@ -159,6 +160,7 @@ class JobService:
 
     async def _pause(self) -> None:
         """Stop consuming reports."""
+        self._watermark.on_lost()
         pausing = self._start(self._link.pause(self.store.queue))
         await asyncio.wait([pausing], timeout=self.store.tuning.pause_timeout)
 
@@ -182,7 +184,7 @@ class JobService:
                     logger.error("job store cannot be opened, retrying in %g s: %s", RETRY_STORE, error)
                 logged = str(error)
                 await asyncio.sleep(RETRY_STORE)
-        self._client.subscribe(self.store.queue, self._on_commit_elsewhere)
+        self._client.subscribe(self.store.queue, self._on_gateway_event)
         self._link.remember(self._inbox.consumer, *topology.jobs_queue(self.store.id))
         self._not_consuming_since = time.monotonic()
         self._link.open()
@@ -369,13 +371,18 @@ class JobService:
         late = [one for one in applied if one.is_late and one.report.status is not JobStatus.STARTED]
         if late:
             logger.debug("late or repeated job reports discarded: reports=%d", len(late))
-        self._wake([job.id for job in changed], [job.id for job in changed if job.status.is_final])
+        self._wake({job.id: job.version for job in changed}, [job.id for job in changed if job.status.is_final])
 
-    def _wake(self, changed: Sequence[str], ended: Sequence[str]) -> None:
-        """Wake the waiters for these jobs, here and at other gateways; `ended` are some of `changed`."""
-        if changed:
-            self._waiters.wake(changed, ended)
-            self._start(self._publish({"from": self._client.id, "changed": changed, "ended": ended}))
+    def _wake(self, versions: Mapping[str, int], ended: Sequence[str]) -> None:
+        """Wake the waiters for these versions of jobs, here and at other gateways; `ended` are some of the jobs."""
+        if versions:
+            self._waiters.wake(versions, ended)
+            event = {"changed": list(versions), "versions": list(versions.values()), "ended": ended}
+            self._tell_gateways(event)
+
+    def _tell_gateways(self, event: dict[str, Any]) -> None:
+        """Publish an event to the other gateways of the store."""
+        self._start(self._publish({"from": self._client.id, **event}))
 
     async def _publish(self, payload: dict[str, Any]) -> None:
         await self._client.publish(self.store.queue, payload)
@@ -383,18 +390,22 @@ class JobService:
     def _on_replaced(self, replaced: Sequence[Job]) -> None:
         for job in replaced:
             self._notifier.cancel(job)
-        ids = [job.id for job in replaced]
-        self._wake(ids, ids)  # `replaced` has the records of before; by now all these jobs are canceled
+        # `replaced` has the records of before. By now all these jobs are canceled.
+        self._wake({job.id: job.version + 1 for job in replaced}, [job.id for job in replaced])
 
-    def _on_commit_elsewhere(self, event: Event) -> None:
-        """Wake the waiters for jobs that another gateway has committed."""
+    def _on_gateway_event(self, event: Event) -> None:
+        """Another gateway has committed reports, or asks which reports are committed here, or answers that."""
         match event.payload:
             case {"from": self._client.id}:
                 return
-            case {"changed": [*changed], "ended": [*ended]}:
-                self._waiters.wake(map(str, changed), list(map(str, ended)))
+            case {"changed": [*changed], "ended": [*ended], **others}:
+                self._waiters.wake(_versions(changed, others.get("versions")), list(map(str, ended)))
             case {"changed": [*changed]}:  # of an older crew, which does not send `ended`
-                self._waiters.wake(map(str, changed), list(map(str, changed)))
+                self._waiters.wake(_versions(changed, None), list(map(str, changed)))
+            case {"checkpoint": str(checkpoint)}:
+                self._start(self._watermark.answer(checkpoint))
+            case {"settled": [*checkpoints], "consumer": str(consumer)}:
+                self._watermark.on_settled(checkpoints, consumer)
 
     def _on_revocation_request(self, request: RevocationRequest) -> None:
         """A worker has started: answer it, and publish the jobs that wait for a worker of its tasks."""
@@ -405,18 +416,15 @@ class JobService:
     # --- consuming and background work ------------------------------------------------------------------------------
 
     def _on_consuming(self) -> None:
-        self._consuming_since = time.monotonic()
+        self._watermark.on_consuming()
         self._not_consuming_since = None
         self._publisher.on_queue_declared()
         self._maintenance.wake()
 
     def _on_lost(self) -> None:
-        self._consuming_since = None
+        self._watermark.on_lost()
         self._not_consuming_since = time.monotonic()
         self._inbox.on_lost()
-
-    def _consuming_for(self) -> float:
-        return 0.0 if self._consuming_since is None else time.monotonic() - self._consuming_since
 
     def _start(self, step: Any) -> "asyncio.Task[None]":
         """Run `step` in the background. If it fails, a poll or the maintenance does its work later."""
@@ -450,6 +458,13 @@ class JobStore(Store):
     def service(self, client: JobsClient) -> JobService:
         """Make the service that runs the jobs of this store with `client`."""
         return JobService(client, self)
+
+
+def _versions(ids: Sequence[Any], versions: Any) -> dict[str, int]:
+    """The committed versions in an event, by job; an older crew sends none, so that each counts as new."""
+    if isinstance(versions, list) and len(versions) == len(ids) and all(isinstance(one, int) for one in versions):
+        return dict(zip(map(str, ids), versions, strict=True))
+    return dict.fromkeys(map(str, ids), sys.maxsize)
 
 
 async def _logged(step: Any) -> None:

@@ -12,7 +12,7 @@ from crew.jobs.job import LEASE, Job
 from crew.protocol import properties, topology, user_headers
 from crew.protocol.encoding import codec
 from crew.protocol.encoding.foreign import brief
-from crew.protocol.http_job.request import request_of
+from crew.protocol.http_job.request import HttpRequest, request_of
 from crew.protocol.message import Body, Headers
 from crew.protocol.topology import HTTP_TASK
 
@@ -34,9 +34,11 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
         job: the record to insert.
         unique: what to do if a job with its unique key is active: "skip" or "replace"; None: it has no such key.
         may_exist: whether the caller chose its id, so that the id may be taken.
+        request: the parsed payload of a new URL job; None: not a URL job, or a retry, whose payload was checked before.
     """
 
     job: Job
+    request: HttpRequest | None = None
     unique: str | None = None
     may_exist: bool = False
 
@@ -95,9 +97,10 @@ def specify(
         TooLarge: the encoded payload has more than `max_message` bytes.
     """
     now = time.time()
-    target = None
+    request = None
     if task == HTTP_TASK:
-        payload, timeout, target = _request(payload, timeout)
+        request = _request(payload, timeout)
+        payload, timeout = request.payload, min(request.timeout + REQUEST_MARGIN, MAX_DURATION)
     body = codec.encode(payload, serializer, max_size=max_message)
     wait = None if expiration is None else parse_duration("expiration", expiration)
     job = Job(
@@ -115,26 +118,25 @@ def specify(
         wait_for_worker=bool(wait_for_worker) or task == HTTP_TASK,
         origin=origin,
         submitter=submitter,
-        target=target,
+        target=None if request is None else request.target.host,
         created=now,
         publish_at=now + LEASE,
+        submit_until=now + LEASE,
     )
     if idempotency_key is not None:
         job = msgspec.structs.replace(job, fingerprint=_fingerprint(job))
-    return Specification(job=job, unique=unique, may_exist=id is not None)
+    return Specification(job=job, unique=unique, may_exist=id is not None, request=request)
 
 
-def _request(payload: Any, timeout: Duration | None) -> tuple[dict[str, Any], float, str]:
-    """Check the payload of a URL job. Returns the payload, the timeout of the execution, and the host of the URL.
+def _request(payload: Any, timeout: Duration | None) -> HttpRequest:
+    """Parse the payload of a URL job. The `timeout` of the job is that of its request, unless the request has its own.
 
-    The `timeout` of the job is used for its request, unless the request has its own. The execution gets a margin, so
-    that the request times out first.
+    The execution gets a margin, so that the request times out first.
     """
     request = request_of(payload)
     if timeout is not None and "timeout" not in payload:
         request = msgspec.structs.replace(request, timeout=parse_duration("timeout", timeout))
-    longest = min(request.timeout + REQUEST_MARGIN, MAX_DURATION)
-    return msgspec.structs.asdict(request), longest, request.target.host
+    return request
 
 
 def retry_of(job: Job) -> Specification:
@@ -166,7 +168,7 @@ def renew(specification: Specification) -> Specification:
     """Return `specification` with its times counted from now."""
     job, now = specification.job, time.time()
     start_by = None if job.start_by is None else now + job.start_by - job.created
-    job = msgspec.structs.replace(job, created=now, publish_at=now + LEASE, start_by=start_by)
+    job = msgspec.structs.replace(job, created=now, start_by=start_by, publish_at=now + LEASE, submit_until=now + LEASE)
     return msgspec.structs.replace(specification, job=job)
 
 

@@ -23,6 +23,7 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
         confirm_patience: that a submit waits for the confirm: longer than an election, within its lease.
         lease: during which no other gateway publishes a job whose confirm is late; extended until it arrives.
         retry_full: until an accepted job is published again, if its queue was full.
+        reconnect: that workers may take longer than a gateway to reconnect after an outage.
         prefetch: reports, of up to 16 MiB each: they stay in memory until they are committed.
         retry_store: until an unavailable store is tried again.
         retry_report: until a report that failed for an unknown reason is retried; doubled each time.
@@ -39,6 +40,7 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
     confirm_patience: float = 6.0
     lease: float = LEASE
     retry_full: float = 5.0
+    reconnect: float = 2.0
     prefetch: int = 100
     retry_store: float = 1.0
     retry_report: float = 1.0

@@ -1,9 +1,12 @@
-"""Wakes callers that wait for a job: on commits of this gateway, on events of other gateways, and by a slow poll."""
+"""Wakes callers that wait for a job: on commits of this gateway, on events of other gateways, and by a slow poll.
+
+A caller names the version that it knows, and is woken only when a newer one is committed.
+"""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Container, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from crew.errors import CrewError
@@ -62,16 +65,20 @@ class Waiters:
             if not others:
                 del self._waiting[id]
 
-    def wake(self, changed: Iterable[str], ended: Container[str]) -> None:
-        """Wake the waiters for a change of these jobs; wake those for the end only if the job is in `ended`."""
-        for id in changed:
-            for woken, version in self._waiting.get(id, {}).items():
-                if version is not None or id in ended:
+    def wake(self, versions: Mapping[str, int], ended: Container[str]) -> None:
+        """Wake the waiters that know an older version of a job, and those for its end if the job is in `ended`.
+
+        Args:
+            versions: the committed version of each changed job, by id.
+        """
+        for id, committed in versions.items():
+            for woken, known in self._waiting.get(id, {}).items():
+                if id in ended or (known is not None and known < committed):
                     woken.set()
 
     def wake_all(self) -> None:
         """Wake every waiter, because the process ends."""
-        self.wake(self._waiting, self._waiting)
+        self.wake(dict.fromkeys(self._waiting, 0), self._waiting)
 
     def close(self) -> None:
         """Wake every waiter, and stop the poll; idempotent."""

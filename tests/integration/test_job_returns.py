@@ -12,14 +12,14 @@ import pytest
 
 from crew import Client, ConnectionError
 from crew.amqp import Link
+from crew.amqp.channel import QueueDepth
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.job import Job
-from crew.jobs.maintenance import continuity, expire, loop
-from crew.jobs.maintenance.loop import Maintenance
+from crew.jobs.maintenance.maintenance import Maintenance
 from crew.jobs.maintenance.watch import LOST_AFTER
-from crew.jobs.reports import inbox
+from crew.jobs.maintenance.watermark import MAX_GAP, Watermark
 from crew.jobs.reports.report import Report
-from crew.jobs.store.update import AppliedReport
+from crew.jobs.store.update import MAX_PURGED, AppliedReport
 from crew.jobs.tuning import JobTuning
 from crew.protocol import properties, topology
 from crew.protocol.encoding import codec
@@ -41,7 +41,6 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
     broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with many reports and a slow store."""
-    monkeypatch.setattr(expire, "CATCH_UP", 0.1)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
         jobs = await asyncio.gather(
@@ -54,7 +53,7 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:
             await report_success(link, store.queue, job)
-    slow = JobStore(url, tuning=JobTuning(prefetch=10))
+    slow = JobStore(url, tuning=JobTuning(prefetch=10, reconnect=0.1))
     apply_each = slow.apply_each
 
     async def apply_slowly(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
@@ -68,40 +67,63 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
 
 
 class Watched:
-    """Maintenance that has consumed reports long enough to end jobs; records what it ends."""
+    """Maintenance that has consumed reports long enough to end jobs; records what it ends.
 
-    def __init__(self, store: JobStore, publisher: object | None = None) -> None:
+    Attributes:
+        ready: the number of reports that wait in the queue.
+    """
+
+    def __init__(self, store: JobStore, publisher: object | None = None, *, max_gap: float = MAX_GAP) -> None:
         self.ended: list[Report] = []
-        self.rounds = 0
-        self.is_store_unavailable = self.is_behind = False
+        self.rounds = self.ready = 0
+        self.is_store_unavailable = False
+        self.skipped = 0.0  # seconds of its clock
         self._purge = store.purge
         store.purge = self._purge_or_fail  # type: ignore[method-assign]
+        self.watermark = Watermark(
+            depth=self._depth,
+            settle=self._settle,
+            publish=lambda event: None,
+            clock=self.clock,
+            monotonic=lambda: time.monotonic() + self.skipped,
+            max_gap=max_gap,
+        )
+        self.watermark.on_consuming()
+        self.watermark._observed_since = -math.inf
         self.maintenance = Maintenance(
             store,
             publisher or _NoPublisher(),  # type: ignore[arg-type]
+            self.watermark,
             apply=self._apply,
-            consuming_for=lambda: 2 * LOST_AFTER,
-            is_behind=self._is_queue_behind,
+            clock=self.clock,
+            interval=0.02,
         )
-        self.maintenance.continuity.since = -math.inf
 
-    async def _purge_or_fail(self, now: float) -> int:
-        """The last step of a round."""
+    def clock(self) -> float:
+        """Epoch seconds."""
+        return time.time() + self.skipped
+
+    async def _depth(self) -> QueueDepth:
+        return QueueDepth(self.ready, 1)
+
+    async def _settle(self) -> None:
+        """A store that is unavailable commits no report."""
+        while self.is_store_unavailable:
+            await asyncio.sleep(0.01)
+
+    async def _purge_or_fail(self, now: float, *, most: int = MAX_PURGED) -> int:
         self.rounds += 1
         if self.is_store_unavailable:
             raise ConnectionError("the job store is unavailable")  # as the other steps do
-        return await self._purge(now)
+        return await self._purge(now, most=most)
 
     async def _apply(self, reports: Sequence[Report]) -> None:
         self.ended.extend(reports)
 
-    async def _is_queue_behind(self) -> bool:
-        return self.is_behind
-
     async def wait_for_a_round(self) -> None:
-        """Wait until all steps of a round are done."""
+        """Wait until all services have run a step."""
         seen = self.rounds
-        await until(lambda: self.rounds > seen + 1)
+        await until(lambda: self.rounds > seen + 2)
 
 
 class _NoPublisher:
@@ -120,68 +142,74 @@ class _Broken:
         return False
 
 
-@pytest.fixture(autouse=True)
-def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "INTERVAL", 0.02)
+Fault = Callable[[Watched], None]
 
 
-Fault = Callable[[Watched, pytest.MonkeyPatch], None]
-
-
-def store_is_unavailable(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(continuity, "MAX_GAP", math.inf)
+def store_is_unavailable(watched: Watched) -> None:
     watched.is_store_unavailable = True
 
 
-def process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when its host sleeps or its clock is set: the maintenance then notices a gap in time."""
+def process_is_stopped(watched: Watched) -> None:
+    """Also when its host sleeps: the maintenance then notices a gap in time."""
 
 
-def reports_are_waiting(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(continuity, "MAX_GAP", math.inf)
-    watched.is_behind = True
+def reports_are_waiting(watched: Watched) -> None:
+    watched.ready = 1
 
 
 @pytest.mark.parametrize("fault", [store_is_unavailable, process_is_stopped, reports_are_waiting])
-@pytest.mark.gen_test(timeout=10)
-async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(
-    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = time.time
+@pytest.mark.gen_test(timeout=20)
+async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(fault: Fault, tmp_path: Path) -> None:
+    max_gap = MAX_GAP if fault is process_is_stopped else math.inf
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
-        job = await stores.added(store, created=now())
+        job = await stores.added(store, created=time.time())
         await store.apply([stores.started(job)])
-        watched = Watched(store)
+        watched = Watched(store, max_gap=max_gap)
         watched.maintenance.start()
         await watched.wait_for_a_round()
-        fault(watched, monkeypatch)
+        fault(watched)
         await watched.wait_for_a_round()
-        monkeypatch.setattr(time, "time", lambda: now() + LOST_AFTER + 10)
+        watched.skipped = LOST_AFTER + 10
         await watched.wait_for_a_round()
-        watched.is_store_unavailable = False
+        if watched.is_store_unavailable:  # the report that it could not commit
+            await store.apply([stores.started(job, at=watched.clock())])
+            watched.is_store_unavailable = False
         await watched.wait_for_a_round()
         await watched.maintenance.stop()
         assert watched.ended == []
 
 
-@pytest.mark.gen_test(timeout=10)
-async def test_an_overdue_job_expires_only_at_a_second_check_after_an_interval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.gen_test(timeout=60)
+async def test_a_job_expires_only_after_every_gateway_has_committed_its_reports(
+    broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A report that left the queue before the first check may not be committed yet, here or at another gateway."""
-    monkeypatch.setattr(expire, "BETWEEN_CHECKS", math.inf)
-    async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
-        now = time.time()
-        job = await stores.added(store, created=now - 9, enqueued=now - 9, start_by=now - 5)
-        watched = Watched(store)
-        watched.maintenance.start()
-        await watched.wait_for_a_round()
-        await watched.wait_for_a_round()
-        assert watched.ended == []
-        monkeypatch.setattr(expire, "BETWEEN_CHECKS", 0.1)
-        await until(lambda: watched.ended)
-        await watched.maintenance.stop()
-        assert {(report.id, report.status) for report in watched.ended} == {(job.id, JobStatus.EXPIRED)}
+    """A report that has left the queue may not be committed yet at another gateway."""
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    one, two = [JobStore(url, tuning=JobTuning(reconnect=0.1)) for _ in range(2)]
+    apply_each, may_commit = two.apply_each, asyncio.Event()
+
+    async def apply_late(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
+        await may_commit.wait()
+        return await apply_each(reports)
+
+    monkeypatch.setattr(two, "apply_each", apply_late)
+    async with Client(broker_url, store=one) as client, Client(broker_url, store=two) as other:
+        for gateway in (client, other):
+            await gateway.jobs.ready()
+            await gateway.jobs._link.ready()
+        added = stores.added
+        jobs = [await added(one, id=str(uuid.uuid4()), created=time.time()) for _ in range(10)]
+        silent = await added(one, id=str(uuid.uuid4()), created=time.time(), start_by=time.time())
+        for job in jobs:
+            await report_success(client.links.publishing, one.queue, job)
+        await until(lambda: len(other.jobs._inbox) > 0)
+        held = [one.report.id for one in other.jobs._inbox._held()]
+        await asyncio.sleep(3.0)  # by now it would expire
+        assert (await one.get(silent.id)).status is JobStatus.QUEUED, "a report is held at the other gateway"
+        assert {(await one.get(id)).status for id in held} == {JobStatus.QUEUED}
+        may_commit.set()
+        assert (await client.jobs.wait(silent.id, 20)).status is JobStatus.EXPIRED
+        assert {(await one.get(job.id)).status for job in jobs} == {JobStatus.SUCCESS}
 
 
 @pytest.mark.gen_test(timeout=10)
@@ -226,12 +254,13 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
         await link.ready()
         await asyncio.sleep(0.2)  # by now all of them were redelivered
         await until(lambda: len(job_inbox) == len(jobs))
-        await asyncio.sleep(inbox.COMMITTED_WITHIN)
-        assert await job_inbox.is_behind(link), "the queue is empty, but the store does not have the reports yet"
+        settling = asyncio.create_task(job_inbox.settle())
+        await asyncio.sleep(0.2)
+        assert not settling.done(), "the queue is empty, but the store does not have the reports yet"
         is_unavailable = False
         assert {(await client.jobs.wait(job.id, 10)).status for job in jobs} == {JobStatus.SUCCESS}
         await until(lambda: not len(job_inbox))
-        assert not await job_inbox.is_behind(link)
+        await settling
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -139,7 +139,7 @@ async def test_an_invalid_or_read_only_sqlite_file_is_an_error(tmp_path: Path, m
 # --- versions -------------------------------------------------------------------------------------------------------
 
 
-COLUMNS = {2: ("progress_run", "progress_count"), 3: ("submitter", "target")}  # of each version
+COLUMNS = {2: ("progress_run", "progress_count"), 3: ("submitter", "target"), 4: ("submit_until",)}  # of each version
 
 
 async def turn_into_version(version: int, store: JobStore) -> None:
@@ -191,7 +191,7 @@ async def test_a_store_of_a_newer_crew_is_refused(store_url: str) -> None:
     kind, message = await refusal(store_url)
     assert kind is SettingsError
     assert message == (
-        "the job store has version 4, made by a newer crew; this crew supports 3: upgrade crew, or use another database"
+        "the job store has version 5, made by a newer crew; this crew supports 4: upgrade crew, or use another database"
     )
 
 
@@ -205,6 +205,50 @@ async def test_a_store_of_version_1_gets_the_columns_of_later_versions_and_keeps
         await store.apply([report(jobs[0], None, run=run, progress=b"2")])
         progress = [(one.progress, one.progress_count) for one in [await store.get(job.id) for job in jobs]]
         assert progress == [(b"2", 2), (None, None), (None, None)]
+
+
+VERSION_3 = """
+CREATE TABLE crew_schema (version INTEGER NOT NULL, store VARCHAR(32) NOT NULL);
+INSERT INTO crew_schema VALUES (3, 'abcdef0123456789');
+CREATE TABLE crew_jobs (
+    id VARCHAR(36) NOT NULL PRIMARY KEY, task VARCHAR(255) NOT NULL, status VARCHAR(8) NOT NULL,
+    priority INTEGER NOT NULL, timeout FLOAT, start_by FLOAT, result_ttl FLOAT NOT NULL, failure_ttl FLOAT NOT NULL,
+    unique_key VARCHAR(255), idempotency_key VARCHAR(255), fingerprint VARCHAR(64), wait_for_worker BOOLEAN NOT NULL,
+    origin VARCHAR(255), created FLOAT NOT NULL, enqueued FLOAT, started FLOAT, ended FLOAT, seen FLOAT,
+    attempts INTEGER NOT NULL, host VARCHAR(255), publish_at FLOAT, is_given_up BOOLEAN NOT NULL, purge_at FLOAT,
+    version INTEGER NOT NULL, headers TEXT NOT NULL, result_headers TEXT NOT NULL, progress {bytes},
+    progress_run VARCHAR(320), progress_count INTEGER, failure {bytes}, body {bytes}, body_type VARCHAR(255),
+    body_encoding VARCHAR(32), result {bytes}, result_type VARCHAR(255), result_encoding VARCHAR(32),
+    submitter VARCHAR(255), target VARCHAR(255)
+);
+INSERT INTO crew_jobs (
+    id, task, status, priority, result_ttl, failure_ttl, wait_for_worker, created, attempts, publish_at, is_given_up,
+    version, headers, result_headers
+) VALUES (
+    'b9d9ff0e-0000-4000-8000-000000000001', 'resize', 'queued', 7, 60, 60, FALSE, 1790000000.25, 0, 1790000010.25,
+    FALSE, 1, '{{}}', '{{}}'
+);
+"""
+
+
+@pytest.mark.gen_test
+async def test_a_store_of_version_3_gets_the_column_for_submits_and_its_jobs_count_as_accepted(store_url: str) -> None:
+    empty = JobStore(store_url)
+    engine = empty._database._make_engine()
+    async with engine.begin() as connection:
+        kind = "BYTEA" if connection.dialect.name == "postgresql" else "BLOB"
+        for statement in VERSION_3.format(bytes=kind).strip().removesuffix(";").split(";\n"):
+            await connection.execute(text(statement))
+    await engine.dispose()
+    async with opened(store_url) as [store]:
+        assert store.id == "abcdef0123456789"
+        old = await store.get("b9d9ff0e-0000-4000-8000-000000000001")
+        assert (old.priority, old.created, old.publish_at) == (7, 1_790_000_000.25, 1_790_000_010.25)
+        assert old.submit_until is None
+        new = await added(store, publish_at=2.0e9, submit_until=2.0e9)
+        assert (await store.get(new.id)).submit_until == 2.0e9
+        await store.mark_enqueued(new.id, 1.0)
+        assert (await store.get(new.id)).submit_until is None
 
 
 # --- outages --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,10 @@ from crew import Client, ExpirationError, UnknownTask, errors
 from crew.errors import UnknownJob
 from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
+from crew.jobs.reports.report import canceled as canceled_report
+from crew.jobs.specification import specify
 from crew.jobs.tuning import DEFAULT, JobTuning
+from crew.protocol import properties, topology
 from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
 from tests.support.processes import Process
@@ -221,6 +224,26 @@ async def test_a_job_that_was_canceled_or_expired_in_the_queue_never_starts(
             async with asyncio.timeout(SOON):
                 while await short_lived.status():
                     await asyncio.sleep(0.05)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_job_whose_cancel_reached_no_worker_is_interrupted_at_its_start(
+    gateway: MakeClient, shared_worker: Process, prefix: str
+) -> None:
+    """The list of revoked jobs does not cover it: the gateway that canceled it died before it told the workers."""
+    worker = shared_worker.from_now()
+    async with gateway() as client:
+        store, link = client.jobs.store, client.links.publishing
+        await client.jobs.ready()
+        await client.submit(prefix + "echo", 1)  # the worker is connected, and has its list
+        job = (await store.insert(specify(prefix + "cancellable", "unheard"))).job
+        await store.apply([canceled_report(job.id, at=time.time(), message="by a gateway that died")])
+        call = job.call(store.queue)
+        fields = properties.of_call(call, now=time.time(), clock=link.clock_offset)
+        await link.publish("", topology.task_queue_name(job.task), fields, call.body.data, mandatory=True)
+        await until(lambda: "RUNS unheard" in worker.output, timeout=SOON)
+        await until(lambda: "INTERRUPTED unheard" in worker.output, timeout=SOON)
+        assert (await store.get(job.id)).status is JobStatus.CANCELED
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -90,7 +90,7 @@ class JobCallHandler(JobResponseMixin, WaitMixin, CallHandler):
             raise
         except ValueError as error:
             raise bad_argument(error) from None
-        await self.guard.check_job(job.job)
+        await self.guard.check_job(job)
         return await self.limits.submit(self.client, job)
 
     async def _wait(self, handle: JobHandle, wait: int) -> Job | None:

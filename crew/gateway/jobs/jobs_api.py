@@ -71,7 +71,7 @@ class JobsHandler(BodyMixin, HeadMixin, JobHandlerBase):
             decode=self.client.decode,
         )
         job = await off_loop.run(make_job, is_large=len(body) > codec.LARGE)
-        await self.guard.check_job(job.job)
+        await self.guard.check_job(job)
         handle = await self.limits.submit(self.client, job)
         self.set_status(202 if preferences.respond_async else 303)
         if preferences.respond_async:

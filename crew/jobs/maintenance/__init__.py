@@ -1,1 +1,1 @@
-"""Periodic work on the records of jobs: publish again, expire, watch, purge. Every gateway does it for all jobs."""
+"""Periodic work on the records of jobs: publish again, expire, purge, watch. Every gateway does it for all jobs."""

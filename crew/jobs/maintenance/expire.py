@@ -1,40 +1,48 @@
 """Expires queued jobs that no worker took in time."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from crew.jobs.job import JobStatus
-from crew.jobs.maintenance.step import MAX_ENDED, EndingStep, end_jobs
+from crew.jobs.maintenance.ending import MAX_ENDED, ApplyReports, PassedWatermark, end_jobs
+from crew.jobs.maintenance.service import INTERVAL, Service
+from crew.jobs.store.store import Store
 
-# A job that was started or done in time may be overdue in its record only: its report waits in the queue. A gateway
-# that has just started consumes and commits all reports before it expires a job, however long that takes.
-CATCH_UP: Final = 2.0  # seconds
-BETWEEN_CHECKS: Final = 0.5  # seconds, at least: reports that a gateway has taken are committed within this time
-REPORT_DELAY: Final = 1.0  # seconds that the report of a worker may take to arrive
+REPORT_DELAY: Final = 1.0  # seconds that a worker may take to report a start; clocks are in step to a second
 
 
-class Expire(EndingStep):
-    """Ends jobs that were overdue at two checks.
+class Expire(Service):
+    """Ends queued jobs whose due time is before the watermark: the report of their start would be committed by now.
 
-    Reports that had left the queue before the first check are committed by the second, also by another gateway.
+    Args:
+        apply: commits the reports, wakes the waiters and sends control messages to the workers.
+        clock: epoch seconds.
     """
 
-    _first_check: float | None = None  # time.monotonic(): not behind, and jobs are overdue, since then
+    def __init__(
+        self,
+        store: Store,
+        watermark: PassedWatermark,
+        *,
+        apply: ApplyReports,
+        clock: Callable[[], float] = time.time,
+        interval: float = INTERVAL,
+    ) -> None:
+        super().__init__(interval=interval)
+        self._store = store
+        self._watermark = watermark
+        self._apply = apply
+        self._clock = clock
 
-    async def run(self) -> None:
-        """Expire the overdue jobs at the second check."""
-        ids = await self._store.overdue(time.time() - REPORT_DELAY, MAX_ENDED)
-        if self._continuity.seconds < CATCH_UP or not ids or await self._is_behind():
-            self._first_check = None
-            return
-        self._first_check = self._first_check or time.monotonic()
-        if time.monotonic() - self._first_check >= BETWEEN_CHECKS:
+    async def step(self) -> None:
+        """Expire the jobs that are due."""
+        now = self._clock()
+        due = now - REPORT_DELAY
+        if await self._store.overdue(due, 1) and await self._watermark.has_passed(
+            now, observed=self._store.tuning.reconnect
+        ):
+            ids = await self._store.overdue(due, MAX_ENDED)
             message = "no worker took the job in time"
-            await end_jobs(
-                self._apply,
-                ids,
-                JobStatus.EXPIRED,
-                type_name="ExpirationError",
-                message=message,
-                may_be_queued=True,
-            )
+            kind = "ExpirationError"
+            await end_jobs(self._apply, ids, JobStatus.EXPIRED, type_name=kind, message=message, may_be_queued=True)

@@ -1,33 +1,50 @@
 """Publishes jobs that the broker does not have."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from crew.errors import Overloaded, TaskError, TooLarge
 from crew.jobs.job import LEASE, Job, JobStatus
-from crew.jobs.maintenance.step import ApplyReports, end_jobs
+from crew.jobs.maintenance.ending import ApplyReports, end_jobs
+from crew.jobs.maintenance.service import INTERVAL, Service
 from crew.jobs.publisher import Publisher
 from crew.jobs.store.store import Store
 
 MAX_CLAIMED: Final = 200  # jobs that are claimed at a time
 
 
-class Republish:
-    """Publishes due jobs of `store`, as long as there are any and the broker takes them."""
+class Republish(Service):
+    """Publishes due jobs of `store`, as long as there are any and the broker takes them.
 
-    def __init__(self, store: Store, publisher: Publisher, *, apply: ApplyReports) -> None:
+    Args:
+        apply: commits the reports, wakes the waiters and sends control messages to the workers.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        *,
+        apply: ApplyReports,
+        clock: Callable[[], float] = time.time,
+        interval: float = INTERVAL,
+    ) -> None:
+        super().__init__(interval=interval)
         self._store = store
         self._publisher = publisher
         self._apply = apply
+        self._clock = clock
 
-    async def run(self) -> None:
+    async def step(self) -> None:
         """Claim due jobs and publish them, batch by batch."""
         while self._publisher.can_publish:
-            until = time.time() + LEASE
-            claimed = await self._store.claim(time.time(), until=until, most=MAX_CLAIMED)
+            until = self._clock() + LEASE
+            claimed = await self._store.claim(self._clock(), until=until, most=MAX_CLAIMED)
             published = []
             for job in claimed:
-                if not self._publisher.can_publish or time.time() >= until:
+                if not self._publisher.can_publish or self._clock() >= until:
                     return  # a gateway claims the rest when the lease is over
                 published.append(await self._publish(job))
             if len(claimed) < MAX_CLAIMED or not all(published):
@@ -37,7 +54,7 @@ class Republish:
         try:
             return await self._publisher.publish(job)
         except Overloaded:
-            await self._store.postpone(job.id, time.time() + self._store.tuning.retry_full)
+            await self._store.postpone(job.id, self._clock() + self._store.tuning.retry_full)
             return False
         except (TaskError, TooLarge) as error:
             message = f"the job was accepted, but could not be published: {error}"

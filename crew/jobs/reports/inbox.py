@@ -5,10 +5,8 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
-from crew.amqp import Consumer, Delivery, Link
-from crew.amqp.admin.session import Session
+from crew.amqp import Consumer, Delivery
 from crew.errors import ConnectionError
 from crew.jobs.job import JobStatus
 from crew.jobs.reports import report
@@ -24,8 +22,6 @@ from crew.protocol.message import RevocationRequest
 from crew.protocol.properties import MalformedMessage
 
 logger = logging.getLogger(__name__)
-
-COMMITTED_WITHIN: Final = 0.2  # seconds that a store needs for a commit, unless it is slow
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,6 +69,7 @@ class Inbox:
         self._received: list[ReceivedReport] = []
         self._batch: list[ReceivedReport] = []  # that is being committed
         self._retries: dict[ReceivedReport, asyncio.TimerHandle] = {}
+        self._released = asyncio.Event()  # set, and replaced, when reports are no longer held
         self._refused = RefusedReports()
         self._watch = ProgressWatch(self._oldest, clock, stalled_after=tuning.stalled_after)
         self._watching: asyncio.TimerHandle | None = None
@@ -80,7 +77,7 @@ class Inbox:
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """Reports that are not committed."""
+        """Number of reports that are not committed."""
         return len(self._batch) + len(self._received) + len(self._retries)
 
     def __repr__(self) -> str:
@@ -96,13 +93,15 @@ class Inbox:
         """Why no job ends, in one sentence: reports have not been recorded for a while; None if they are."""
         return self._watch.obstacle()
 
-    async def is_behind(self, link: Link) -> bool:
-        """Whether reports wait in the queue, or wait here for longer than a commit takes."""
-        depth = await Session(link).depth(self._store.queue)
-        if depth is None or depth.ready > 0:
-            return True
-        oldest = [one for some in (self._batch, self._received, list(self._retries)) for one in some[:1]]
-        return any(time.time() - one.report.at > COMMITTED_WITHIN for one in oldest)
+    async def settle(self) -> None:
+        """Wait until no report that has arrived so far is held: it is committed, or the broker delivers it again."""
+        earlier = self._held()
+        while earlier := earlier & self._held():
+            await self._released.wait()
+
+    def _held(self) -> set[ReceivedReport]:
+        """Reports that are not committed."""
+        return {*self._batch, *self._received, *self._retries}
 
     async def close(self) -> None:
         """Commit the received reports, and stop; idempotent. The broker keeps the reports that are not committed."""
@@ -136,6 +135,11 @@ class Inbox:
     def on_lost(self) -> None:
         """Drop the reports of a lost connection: the broker delivers again what was not acknowledged."""
         self._received = [one for one in self._received if one.delivery.is_ours]
+        self._release()
+
+    def _release(self) -> None:
+        self._released.set()
+        self._released = asyncio.Event()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -173,12 +177,14 @@ class Inbox:
                 self._batch, self._received = self._received, []
                 is_unavailable = await self._commit()
                 self._batch = []
+                self._release()
                 if is_unavailable:
                     await asyncio.sleep(self._tuning.retry_store)
                     self.on_lost()  # over a new connection, the broker has delivered these reports again
         finally:
             self._batch = []
             self._task = None
+            self._release()
 
     async def _commit(self) -> bool:
         """Commit the batch, and acknowledge the committed reports; returns whether the store is unavailable.
@@ -221,8 +227,9 @@ class Inbox:
         logger.error("job result rejected by the store, job ends as error: job=%s: %s", one.report.id, error)
         message = f"the result of the job cannot be recorded: {error}"
         kind = type(error.__cause__ or error).__name__
-        replaced = report.ended(one.report.id, JobStatus.ERROR, at=one.report.at, type_name=kind, message=message)
-        self._received.append(ReceivedReport(one.delivery, replaced, one.since, is_replaced=True))
+        one.report = report.ended(one.report.id, JobStatus.ERROR, at=one.report.at, type_name=kind, message=message)
+        one.is_replaced = True
+        self._received.append(one)
 
     def _retry_later(self, one: ReceivedReport, error: BaseException) -> None:
         """Retry the report later, without a limit: an error that may be temporary must not end a job."""
@@ -245,3 +252,4 @@ class Inbox:
         if one.delivery.is_ours:  # else the broker delivers it again
             self._received.append(one)
             self._start()
+        self._release()

@@ -210,6 +210,7 @@ def _started(job: Job, report: Report) -> Job:
         host=run.host or None,
         attempts=max(job.attempts, run.attempt),
         publish_at=None,
+        submit_until=None,
         enqueued=_enqueued(job, started),
         version=job.version + 1,
     )
@@ -250,6 +251,7 @@ def _ended(job: Job, report: Report, status: JobStatus) -> Job:
         result_headers=report.result_headers,
         failure=report.failure,
         publish_at=None,
+        submit_until=None,
         enqueued=job.enqueued if run is None else _enqueued(job, started or report.at),
         is_given_up=report.may_be_queued,
         purge_at=report.at + ttl,

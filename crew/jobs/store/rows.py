@@ -49,6 +49,7 @@ CHANGING: Final = (
     "attempts",
     "host",
     "publish_at",
+    "submit_until",
     "is_given_up",
     "purge_at",
     "version",

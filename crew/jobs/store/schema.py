@@ -71,6 +71,7 @@ jobs: Final = Table(
     Column("result_encoding", String(32)),
     Column("submitter", String(255)),  # since version 3
     Column("target", String(255)),  # since version 3
+    Column("submit_until", Float(53)),  # since version 4
 )
 schema: Final = Table(
     "crew_schema",
@@ -120,12 +121,18 @@ def _name_submitters(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE crew_jobs ADD COLUMN {column}")
 
 
+def _mark_submits(connection: Connection) -> None:
+    """Version 4: whether the submit of a job is under way."""
+    connection.exec_driver_sql("ALTER TABLE crew_jobs ADD COLUMN submit_until DOUBLE PRECISION")
+
+
 # One step a version: it migrates the tables from the version before. Never change a released step. The first step is an
 # exception: it creates the newest tables from `metadata`, so that no other step follows it.
 STEPS: Final[tuple[Callable[[Connection], None], ...]] = (
     metadata.create_all,
     _number_progress,
     _name_submitters,
+    _mark_submits,
 )
 
 _MIGRATION_LOCK: Final = 0x63726577  # "crew" as a number, for PostgreSQL's advisory lock

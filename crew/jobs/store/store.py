@@ -128,7 +128,7 @@ class Store:
         await self._writer.write(update.mark_enqueued, (id, at))
 
     async def postpone(self, id: str, until: float) -> None:
-        """Let no gateway publish the job before `until`."""
+        """Accept the job, and let no gateway publish it before `until`."""
         await self._writer.write(update.postpone, (id, until))
 
     async def make_due(self, tasks: Collection[str], now: float, *, before: float) -> int:
@@ -147,9 +147,9 @@ class Store:
         """Delete the result of the job; whether there was one."""
         return await self._writer.write(update.delete_results, id)
 
-    async def purge(self, now: float) -> int:
-        """Delete some records whose time to live is over; the count, 0 when none is left."""
-        return await self._writer.write(update.purge, now)
+    async def purge(self, now: float, *, most: int = update.MAX_PURGED) -> int:
+        """Delete at most this many records whose time to live is over; the count, 0 when none is left."""
+        return await self._writer.write(update.purge, (now, most))
 
     async def delete_ended(self, ids: Sequence[str]) -> int:
         """Delete the records of those jobs that have ended and are in no queue; the count."""

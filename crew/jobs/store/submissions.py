@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crew.errors import ConnectionError, CrewError, UnknownJob
-from crew.jobs.job import LEASE, Job, JobStatus
+from crew.jobs.job import Job
 from crew.jobs.publisher import Publisher
 from crew.jobs.specification import Specification, renew
 from crew.jobs.store.insert import InsertResult
@@ -71,5 +71,4 @@ class Submissions:
 
 def _is_being_submitted(job: Job) -> bool:
     """Whether the gateway that inserted the job may still wait for the broker's first confirm."""
-    is_first = job.enqueued is None and job.status is JobStatus.QUEUED and job.publish_at == job.created + LEASE
-    return is_first and time.time() < job.created + LEASE
+    return job.submit_until is not None and time.time() < job.submit_until

@@ -84,7 +84,7 @@ async def mark_enqueued(connection: AsyncConnection, marks: Sequence[tuple[str, 
 
 
 async def postpone(connection: AsyncConnection, until: Sequence[tuple[str, float]]) -> list[None]:
-    """For (id, instant) pairs: no gateway publishes the job before that instant."""
+    """For (id, instant) pairs: the job is accepted, and no gateway publishes it before that instant."""
     await connection.execute(_POSTPONE, [{"b_id": id, "b_at": at} for id, at in until])
     return [None] * len(until)
 
@@ -99,11 +99,11 @@ async def claim(connection: AsyncConnection, claims: Sequence[tuple[float, float
     return [await _claim(connection, *one) for one in claims]
 
 
-async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[int]:
-    """For each instant: delete a bounded number of records that are to be purged by then; the count."""
+async def purge(connection: AsyncConnection, purges: Sequence[tuple[float, int]]) -> list[int]:
+    """For each of (now, most): delete at most this many records that are to be purged by then; the count."""
     counts = []
-    for now in instants:
-        due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(MAX_PURGED)
+    for now, most in purges:
+        due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(most)
         counts.append((await connection.execute(delete(jobs).where(jobs.c.id.in_(due)))).rowcount)
     return counts
 
@@ -128,18 +128,22 @@ async def delete_results(connection: AsyncConnection, ids: Sequence[str]) -> lis
 _MARK: Final = (
     update(jobs)
     .where((jobs.c.id == bindparam("b_id")) & jobs.c.publish_at.is_not(None))
-    .values(publish_at=None, enqueued=bindparam("b_at"))
+    .values(publish_at=None, submit_until=None, enqueued=bindparam("b_at"))
 )
 _POSTPONE: Final = (
     update(jobs)
     .where((jobs.c.id == bindparam("b_id")) & jobs.c.publish_at.is_not(None))
-    .values(publish_at=bindparam("b_at"))
+    .values(publish_at=bindparam("b_at"), submit_until=None)
 )
 
 
 def _made_due(tasks: tuple[str, ...], now: float, before: float) -> Update:
     waits = jobs.c.wait_for_worker & (jobs.c.status == JobStatus.QUEUED.value) & jobs.c.task.in_(tasks)
-    return update(jobs).where(waits & (jobs.c.publish_at > now) & (jobs.c.publish_at <= before)).values(publish_at=now)
+    return (
+        update(jobs)
+        .where(waits & (jobs.c.publish_at > now) & (jobs.c.publish_at <= before))
+        .values(publish_at=now, submit_until=None)
+    )
 
 
 async def _read(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Job]:
@@ -158,7 +162,7 @@ async def _claim(connection: AsyncConnection, now: float, until: float, most: in
     )
     claimed = [rows.to_job(row) for row in (await connection.execute(due)).mappings()]
     await postpone(connection, [(job.id, until) for job in claimed]) if claimed else None
-    return [msgspec.structs.replace(job, publish_at=until) for job in claimed]
+    return [msgspec.structs.replace(job, publish_at=until, submit_until=None) for job in claimed]
 
 
 def _values(job: Job) -> dict[str, Any]:

@@ -16,6 +16,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DEFAULT_TIMEOUT: Final = 60.0  # seconds
 MAX_HEADERS: Final = 32 * 1024  # bytes of all names and values; most servers accept less
 FORM: Final = "application/x-www-form-urlencoded"
+_ARGUMENTS: Final = ("url", "method", "headers", "data", "timeout")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # all but the tab
 _OURS: Final = {  # headers of the transport, which crew sets itself: RFC 9110, 7.6.1
@@ -40,12 +41,14 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         url: the URL as given, with its login.
+        target: the parsed URL of the first request.
         headers: headers with their names as given.
         data: None, a string, or any other JSON value.
         timeout: seconds for the whole exchange, with redirects and the body of the response.
     """
 
     url: str
+    target: HttpUrl
     method: str = "GET"
     headers: dict[str, str] = {}
     data: Any = None
@@ -55,9 +58,9 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"<HttpRequest {self.method} {redacted_url(self.url)}>"
 
     @property
-    def target(self) -> HttpUrl:
-        """The parsed URL of the first request."""
-        return parse_url(self.url)
+    def payload(self) -> dict[str, Any]:
+        """The payload of the call: the arguments of `check_request`."""
+        return {name: getattr(self, name) for name in _ARGUMENTS}
 
     @property
     def content_type(self) -> str | None:
@@ -99,6 +102,7 @@ def check_request(
         raise ValueError("the url contains a user and the headers contain Authorization: remove one of them")
     return HttpRequest(
         url=str(url),
+        target=found,
         method=_method(method, has_data=data is not None),
         headers=checked,
         data=_data(data, checked),
@@ -112,8 +116,8 @@ def request_of(payload: object) -> HttpRequest:
     Raises:
         ValueError: it is not a valid request.
     """
-    if not isinstance(payload, dict) or not payload.keys() <= set(HttpRequest.__struct_fields__):
-        names = ", ".join(HttpRequest.__struct_fields__)
+    if not isinstance(payload, dict) or not payload.keys() <= set(_ARGUMENTS):
+        names = ", ".join(_ARGUMENTS)
         raise ValueError(f"the data of task {HTTP_TASK!r} must be an object with {names} and nothing else")
     if "url" not in payload:
         raise ValueError(f"the data of task {HTTP_TASK!r} must have a url")

@@ -17,14 +17,14 @@ from crew.client import off_loop
 from crew.errors import SerializationError
 from crew.protocol import topology
 from crew.protocol.encoding import codec
-from crew.protocol.http_job.url import parse_url
+from crew.protocol.http_job.request import HttpRequest, request_of
 from crew.protocol.message import Call
 from crew.protocol.topology import HTTP_TASK
 from crew.worker.consumer.consumer import TaskConsumer
 from crew.worker.execution.execution import Execution
 from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.task import Task
-from crew.worker.url_jobs import host_limit
+from crew.worker.url_jobs import host_limit, requests
 from crew.worker.url_jobs.host_limit import HostLimit
 
 logger = logging.getLogger(__name__)
@@ -68,31 +68,37 @@ class HttpConsumer(TaskConsumer):
             self._reading.add(reading)
             reading.add_done_callback(self._reading.discard)
             return None
-        return self._enter(_host_in(call, self._decode), delivery, call, task, crashes)
+        return self._enter(_request_in(call, self._decode), delivery, call, task, crashes)
 
     async def _enqueue_large(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> None:
-        host = await off_loop.start(_host_in, call, self._decode)
-        self._resume(delivery, functools.partial(self._enter, host, delivery, call, task, crashes))
+        request = await off_loop.start(_request_in, call, self._decode)
+        self._resume(delivery, functools.partial(self._enter, request, delivery, call, task, crashes))
 
-    def _enter(self, host: str | None, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
-        """Run a request for `host` if the limit allows it; else let it wait, or postpone it."""
-        if host is None:  # no valid request: it fails when it runs
+    def _enter(
+        self, request: HttpRequest | None, delivery: Delivery, call: Call, task: Task, crashes: int
+    ) -> Execution | None:
+        """Run a request if the limit of its host allows it; else let it wait, or postpone it."""
+        if request is None:  # no valid request: it fails when it runs
             return super()._enqueue(delivery, call, task, crashes)
+        host = request.target.host
         if not self._hosts.has_room(host):
-            self._hold(host, delivery, call, task)
+            self._hold(request, delivery, call, task)
             return None
+        requests.running[call.key] = request  # first: the task may begin at once, in another thread
         execution = super()._enqueue(delivery, call, task, crashes)
-        if execution is not None:
+        if execution is None:
+            del requests.running[call.key]
+        else:
             self._hosts.begin(host, execution)
         return execution
 
     # --- beyond the limit -------------------------------------------------------------------------------------------
 
-    def _hold(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
-        if self._hosts.hold(host, delivery, call, task):
+    def _hold(self, request: HttpRequest, delivery: Delivery, call: Call, task: Task) -> None:
+        if self._hosts.hold(request, delivery, call, task):
             self._look_later()
         else:
-            self._postpone(host, delivery, call, task)
+            self._postpone(request, delivery, call, task)
 
     def _look_later(self) -> None:
         seconds = self._hosts.next_look()
@@ -101,12 +107,12 @@ class HttpConsumer(TaskConsumer):
 
     def _look(self) -> None:
         self._timer = None
-        for host, (delivery, call, task, _) in self._hosts.overdue():
+        for host, waiting in self._hosts.overdue():
             self._log_wait(host)
-            self._postpone(host, delivery, call, task)
+            self._postpone(waiting.request, waiting.delivery, waiting.call, waiting.task)
         self._look_later()
 
-    def _postpone(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
+    def _postpone(self, request: HttpRequest, delivery: Delivery, call: Call, task: Task) -> None:
         """Publish it again with a delay. A call that is not persistent is acknowledged first: it must never run twice.
 
         If its delivery was lost with the channel, the broker redelivers it.
@@ -117,14 +123,14 @@ class HttpConsumer(TaskConsumer):
                 delivery,
                 call,
                 task,
-                delay=self._hosts.delay(host, _remaining(call)),
+                delay=self._hosts.delay(request.target.host, _remaining(call)),
                 on_sent=release if call.persistent else lambda: None,
-                on_failed=functools.partial(self._admit_again, host, delivery, call, task),
+                on_failed=functools.partial(self._admit_again, request, delivery, call, task),
             )
 
-    def _admit_again(self, host: str, delivery: Delivery, call: Call, task: Task) -> None:
+    def _admit_again(self, request: HttpRequest, delivery: Delivery, call: Call, task: Task) -> None:
         """Pass a delivery that has waited to admission again: it may be canceled or expired by now."""
-        run = functools.partial(self._enter, host)
+        run = functools.partial(self._enter, request)
         self._resume(delivery, functools.partial(self._admit, delivery, call, task, run))
 
     def _log_wait(self, host: str) -> None:
@@ -163,22 +169,24 @@ class HttpConsumer(TaskConsumer):
 
     def _free(self, execution: Execution) -> None:
         super()._free(execution)
+        requests.running.pop(execution.call.key, None)
         host = self._hosts.end(execution)
         while host is not None and (following := self._hosts.following(host)) is not None:
-            self._admit_again(host, following.delivery, following.call, following.task)  # some are canceled by now
+            # Some are canceled by now.
+            self._admit_again(following.request, following.delivery, following.call, following.task)
 
     def _withdraw(self) -> list[Execution]:
         withdrawn = super()._withdraw()
         for execution in withdrawn:
+            requests.running.pop(execution.call.key, None)
             self._hosts.end(execution)  # no other starts: all that waited were withdrawn before
         return withdrawn
 
 
-def _host_in(call: Call, decode: codec.Decode) -> str | None:
-    """The host of the request in `call`, in lower case; None if it is no valid request."""
+def _request_in(call: Call, decode: codec.Decode) -> HttpRequest | None:
+    """The request in `call`; None if it is not valid."""
     try:
-        payload = decode(call.body)
-        return parse_url(payload["url"]).host if isinstance(payload, dict) and "url" in payload else None
+        return request_of(decode(call.body))
     except (SerializationError, ValueError):
         return None
 

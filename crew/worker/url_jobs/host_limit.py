@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from crew.amqp import Delivery
+from crew.protocol.http_job.request import HttpRequest
 from crew.protocol.message import Call
 from crew.worker.execution.execution import Execution
 from crew.worker.task import Task
@@ -29,12 +30,18 @@ def room_of(limit: int) -> int:
 
 
 class Waiting(NamedTuple):
-    """A delivery that is not started yet; `since` is the time.monotonic() at which it began to wait."""
+    """A delivery that is not started yet.
+
+    Attributes:
+        since: time.monotonic() at which it began to wait.
+        request: the parsed payload of the call.
+    """
 
     delivery: Delivery
     call: Call
     task: Task
     since: float
+    request: HttpRequest
 
 
 class _Host:
@@ -98,14 +105,14 @@ class HostLimit:
         self._forget(host)
         return first
 
-    def hold(self, host: str, delivery: Delivery, call: Call, task: Task) -> bool:
+    def hold(self, request: HttpRequest, delivery: Delivery, call: Call, task: Task) -> bool:
         """Let a delivery wait here; False if it must be postponed, because its host is slow."""
-        found, now = self._hosts.setdefault(host, _Host()), self._clock()
+        found, now = self._hosts.setdefault(request.target.host, _Host()), self._clock()
         if now < found.slow_until:
             found.slow_until = now + SLOW_FOR
             if len(found.waiting) >= self.room:
                 return False
-        found.waiting.append(Waiting(delivery, call, task, now))
+        found.waiting.append(Waiting(delivery, call, task, now, request))
         return True
 
     def overdue(self) -> list[tuple[str, Waiting]]:

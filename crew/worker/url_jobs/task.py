@@ -26,7 +26,7 @@ from crew.worker.execution.execution import Execution, current_execution
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import timed_out
 from crew.worker.task import Task
-from crew.worker.url_jobs import resolver
+from crew.worker.url_jobs import requests, resolver
 from crew.worker.url_jobs.connector import Resolve
 from crew.worker.url_jobs.errors import RequestFailed
 from crew.worker.url_jobs.exchange import Exchange, Hop, elapsed_ms, reason_of
@@ -62,7 +62,9 @@ class HttpTask:
             RequestFailed: there is no response, or crew does not accept it.
             ForbiddenAddress: the request or a redirect leads to an address that URL jobs must not reach.
         """
-        request = request_of(payload)
+        execution = current_execution.get()
+        parsed = None if execution is None else requests.running.get(execution.call.key)
+        request = request_of(payload) if parsed is None else parsed
         try:
             async with asyncio.timeout(request.timeout):
                 return await self._exchange.perform(request)

@@ -10,8 +10,11 @@ import pytest
 
 from crew.gateway.problems import RequestRefused
 from crew.gateway.url_guard import MAX_LOOKUPS, UrlGuard, look_up
+from crew.jobs.specification import specify
+from crew.protocol.http_job import request
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
-from crew.protocol.http_job.url import parse_url
+from crew.protocol.http_job.url import HttpUrl, parse_url
+from crew.protocol.topology import HTTP_TASK
 from tests.unit.gateway.calls.test_call_api import JSON, http_client, problem
 
 PUBLIC, PRIVATE, LOOPBACK = "93.184.216.34", "10.0.0.7", "::1"
@@ -111,3 +114,21 @@ async def test_a_lookup_without_a_thread_releases_its_place(
     line = "name lookup failed, leaving the check to the worker: no thread: can't start new thread host=127.0.0.1"
     assert caplog.messages.count(line) == 64
     assert await look_up("127.0.0.1", 80) == ["127.0.0.1"]
+
+
+@pytest.mark.gen_test
+async def test_the_gateway_parses_a_url_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[object] = []
+
+    def parse(url: object) -> HttpUrl:
+        parsed.append(url)
+        return parse_url(url)
+
+    monkeypatch.setattr(request, "parse_url", parse)
+    specification = specify(HTTP_TASK, {"url": "http://93.184.216.34/x"}, timeout=5)
+    await guard().check_job(specification)
+    assert specification.job.target == "93.184.216.34"
+    assert len(parsed) == 1
+    with pytest.raises(RequestRefused):
+        await guard().check_job(specify(HTTP_TASK, {"url": "http://127.0.0.1/"}))
+    await guard().check_job(specify("t", {"url": "http://127.0.0.1/"}))

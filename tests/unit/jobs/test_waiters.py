@@ -1,6 +1,7 @@
 """Waiters for jobs are woken by the change that they wait for, and share reads."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Collection
 from pathlib import Path
@@ -90,13 +91,57 @@ async def no_jobs(ids: Collection[str]) -> list[Job]:
 async def test_a_change_wakes_waiters_for_a_change_and_only_the_end_wakes_waiters_for_the_end() -> None:
     waiters, id = Waiters(no_jobs), a_job().id
     with waiters.waiting(id) as for_the_end, waiters.waiting(id, 3) as for_any, waiters.waiting(a_job().id) as other:
-        waiters.wake([id], [])
+        waiters.wake({id: 4}, [])
         assert (for_the_end.is_set(), for_any.is_set()) == (False, True)
         for_any.clear()
-        waiters.wake([id], [id])
+        waiters.wake({id: 5}, [id])
         assert (for_the_end.is_set(), for_any.is_set(), other.is_set()) == (True, True, False)
         waiters.close()
         assert other.is_set()
+
+
+@pytest.mark.gen_test
+async def test_of_a_thousand_waiters_a_change_wakes_the_one_that_does_not_know_it() -> None:
+    """For one job, where each but one knows the newest version; and for a thousand jobs."""
+    waiters, job, others = Waiters(no_jobs), a_job().id, [a_job().id for _ in range(1_000)]
+    with contextlib.ExitStack() as stack:
+        known = [stack.enter_context(waiters.waiting(job, 8)) for _ in range(999)]
+        behind = stack.enter_context(waiters.waiting(job, 7))
+        of_others = [stack.enter_context(waiters.waiting(id, 0)) for id in others]
+        waiters.wake({job: 8}, [])
+        assert behind.is_set()
+        assert not any(woken.is_set() for woken in (*known, *of_others))
+        waiters.wake({others[500]: 1}, [])
+        assert [woken.is_set() for woken in of_others].count(True) == 1
+        assert of_others[500].is_set()
+        waiters.wake({job: 9}, [])
+        assert all(woken.is_set() for woken in known)
+
+
+@pytest.mark.gen_test
+async def test_a_change_that_arrives_twice_wakes_once(tmp_path: Path) -> None:
+    """Here and as an event of another gateway: the second one is no newer version."""
+    async with jobs_gateway(tmp_path) as gateway:
+        job = await gateway.add_job()
+        await gateway.report_progress(job, 1)
+        version = (await gateway.jobs.get(job.id)).version
+        event = {"from": "other", "changed": [job.id], "versions": [version], "ended": []}
+        with gateway.jobs._waiters.waiting(job.id, version) as woken:
+            gateway.jobs._on_gateway_event(Event("jobs", event, {}))
+            assert not woken.is_set()
+            gateway.jobs._on_gateway_event(Event("jobs", {**event, "versions": [version + 1]}, {}))
+            assert woken.is_set()
+
+
+@pytest.mark.parametrize("versions", [None, 5, [], [1, 2], ["1"], [None]])
+@pytest.mark.gen_test
+async def test_an_event_without_valid_versions_wakes_the_waiters_for_a_change(tmp_path: Path, versions: Any) -> None:
+    async with jobs_gateway(tmp_path) as gateway:
+        id = a_job().id
+        event = {"from": "other", "changed": [id], "versions": versions, "ended": []}
+        with gateway.jobs._waiters.waiting(id, 3) as woken, gateway.jobs._waiters.waiting(id) as for_the_end:
+            gateway.jobs._on_gateway_event(Event("jobs", event, {}))
+            assert (woken.is_set(), for_the_end.is_set()) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -121,5 +166,5 @@ async def test_another_gateway_wakes_waiters_for_the_end_of_a_job(tmp_path: Path
                 for name, value in payload.items()
             }
         with gateway.jobs._waiters.waiting(id) as woken:
-            gateway.jobs._on_commit_elsewhere(Event("jobs", payload, {}))
+            gateway.jobs._on_gateway_event(Event("jobs", payload, {}))
             assert woken.is_set() is wakes

@@ -6,12 +6,15 @@ import msgspec
 import pytest
 
 from crew.protocol.http_job.request import MAX_HEADERS, METHODS, HttpRequest, check_request, request_of
+from crew.protocol.http_job.url import parse_url
 
 URL = "http://example.org/"
 
 
 def test_a_request_needs_only_a_url() -> None:
-    assert check_request(url=URL) == HttpRequest(url=URL, method="GET", headers={}, data=None, timeout=60.0)
+    assert check_request(url=URL) == HttpRequest(
+        url=URL, target=parse_url(URL), method="GET", headers={}, data=None, timeout=60.0
+    )
 
 
 def test_a_request_with_data_is_a_post_unless_it_has_a_method() -> None:
@@ -131,7 +134,7 @@ def test_an_invalid_timeout_is_a_value_error(timeout: object) -> None:
 
 def test_a_request_is_decoded_from_the_payload_of_a_call() -> None:
     request = check_request(url=URL, data={"a": 1}, headers={"b": "c"}, timeout=5)
-    assert request_of(msgspec.to_builtins(request)) == request
+    assert request_of(msgspec.to_builtins(request.payload)) == request
 
 
 @pytest.mark.parametrize("payload", [None, [], "http://example.org/", {"url": URL, "proxy": "x"}, {1: 2}])

@@ -11,13 +11,20 @@ from crew.amqp.outbox.policy import RETRIES, OutboxPolicy
 from crew.errors import SettingsError
 from crew.protocol import failure, properties, topology
 from crew.protocol.encoding import codec
+from crew.protocol.http_job import request
+from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.protocol.http_job.request import HttpRequest
+from crew.protocol.http_job.url import HttpUrl, parse_url
 from crew.protocol.message import Body, Call, Control, Outcome
 from crew.protocol.topology import HTTP_TASK
 from crew.settings import max_requests_per_host
+from crew.worker.execution.execution import current_execution
 from crew.worker.options import from_flags
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
+from crew.worker.url_jobs import requests
 from crew.worker.url_jobs.consumer import HttpConsumer
+from crew.worker.url_jobs.task import HttpTask
 from tests.support.deliveries import a_task
 from tests.support.links import Published
 from tests.support.waiting import until
@@ -290,3 +297,43 @@ def test_the_limit_is_three_quarters_of_the_slots_unless_it_is_set(monkeypatch: 
 
 
 ADDRESS = ("url", "host", "port", "username", "password", "vhost", "queue_type")
+
+
+@pytest.mark.parametrize("data", [None, LARGE], ids=["small", "large"])
+@pytest.mark.gen_test
+async def test_a_request_is_parsed_once_also_if_it_waits_for_its_host(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[object] = []
+
+    def parse(url: object) -> HttpUrl:
+        parsed.append(url)
+        return parse_url(url)
+
+    monkeypatch.setattr(request, "parse_url", parse)
+    monkeypatch.setattr(requests, "running", {})  # without those of other tests, which do not end
+    performed: list[HttpRequest] = []
+
+    async def perform(request: HttpRequest) -> dict[str, Any]:
+        performed.append(request)
+        return {}
+
+    task = HttpTask(AllowedHosts())
+    monkeypatch.setattr(task._exchange, "perform", perform)
+    worker = HttpWorker()
+    worker.fill_host()
+    worker.receives_url(A, "3", data=data)
+    await until(lambda: len(parsed) == 3)
+    await until(lambda: "1" in worker.running())
+    worker.finish()
+    await until(lambda: "3" in worker.running())
+    execution = worker.executor.executions[-1]
+    current = current_execution.set(execution)
+    await task.perform({"url": A, "data": data})
+    current_execution.reset(current)
+    assert (performed[0].url, performed[0].data) == (A, data)
+    assert len(parsed) == 3
+    assert set(requests.running) == {"2", "3"}
+    worker.finish()
+    worker.finish()
+    assert not requests.running

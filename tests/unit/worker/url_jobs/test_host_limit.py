@@ -1,5 +1,6 @@
 """The limit of requests for one host, with a clock that the test moves."""
 
+from crew.protocol.http_job.request import check_request
 from crew.worker.execution.execution import Execution
 from crew.worker.url_jobs.host_limit import DELAYS, SLOW_FOR, WAIT, HostLimit
 from tests.support.deliveries import an_execution
@@ -23,7 +24,7 @@ class Limited:
         """Let a request wait; None if it must be postponed."""
         assert not self.hosts.has_room(host)
         one = an_execution()
-        return one if self.hosts.hold(host, one.delivery, one.call, one.task) else None
+        return one if self.hosts.hold(check_request(url=f"http://{host}/"), one.delivery, one.call, one.task) else None
 
 
 def test_a_host_has_no_more_requests_than_its_limit_and_others_have_theirs() -> None:
