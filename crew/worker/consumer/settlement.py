@@ -11,7 +11,19 @@ from crew.protocol.properties import MalformedMessage
 from crew.worker.execution.execution import Execution, refused_run
 from crew.worker.execution.held import Held
 from crew.worker.execution.result import NO_BODY, Result, failed_with
-from crew.worker.execution.state import ExecutionEvent, ExecutionState
+from crew.worker.execution.state import (
+    ACKNOWLEDGE,
+    ACKNOWLEDGE_AT_START,
+    ANNOUNCE,
+    CONFIRM,
+    DISCARD,
+    HELD,
+    LOSE,
+    REDELIVER,
+    REQUEUE,
+    SETTLE,
+    ExecutionEvent,
+)
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
@@ -46,7 +58,7 @@ class Settlement:
             self._job_reports.on_end(execution)
         if self._where is not None and result.outcome is Outcome.TIMED_OUT:
             result = result.with_traceback(execution.interruption.where() or self._where(execution))
-        execution.state.move(ExecutionEvent.SETTLE)
+        execution.state.move(SETTLE)
         if result.outcome is None:
             self._discard(execution)
             return
@@ -61,23 +73,23 @@ class Settlement:
 
     def _confirm(self, execution: Execution) -> None:
         """Acknowledge its delivery, if it is held still: the broker has its reply or retry."""
-        execution.state.move(ExecutionEvent.CONFIRM)
-        if execution.state.delivery is ExecutionState.HELD:
-            self._move(execution, ExecutionEvent.ACKNOWLEDGE, is_done=self.acknowledge(execution.delivery))
+        execution.state.move(CONFIRM)
+        if execution.state.delivery is HELD:
+            self._move(execution, ACKNOWLEDGE, is_done=self.acknowledge(execution.delivery))
 
     def _discard(self, execution: Execution) -> None:
         """Requeue its delivery: there is no reply, or a full backlog has discarded it."""
-        execution.state.move(ExecutionEvent.DISCARD)
+        execution.state.move(DISCARD)
         self.give_back(execution)
 
     def give_back(self, execution: Execution) -> None:
         """Return its delivery to its queue, if it is held still."""
-        if execution.state.delivery is ExecutionState.HELD:
-            self._move(execution, ExecutionEvent.REQUEUE, is_done=self.requeue(execution.delivery))
+        if execution.state.delivery is HELD:
+            self._move(execution, REQUEUE, is_done=self.requeue(execution.delivery))
 
     def _move(self, execution: Execution, event: ExecutionEvent, *, is_done: bool) -> None:
         """Record `event`, or the loss of its delivery if that was the reason why it could not be done."""
-        execution.state.move(event if is_done else ExecutionEvent.LOSE)
+        execution.state.move(event if is_done else LOSE)
 
     def send_last_progress(self, execution: Execution) -> None:
         """Send the progress that its task has reported while it cleaned up, after its reply was sent."""
@@ -86,11 +98,11 @@ class Settlement:
 
     def announce(self, execution: Execution) -> None:
         """Report its start to the caller, once."""
-        if not execution.state.allows(ExecutionEvent.ANNOUNCE):
+        if not execution.state.allows(ANNOUNCE):
             return
         is_job = execution.call.is_job
         if self._job_reports.announce(execution) if is_job else self._replies.announce(execution.call):
-            execution.state.move(ExecutionEvent.ANNOUNCE)
+            execution.state.move(ANNOUNCE)
 
     def refuse(self, delivery: Delivery, call: Call, result: Result, *, executions: int, exit_status: str) -> None:
         """Reply to a call that does not run; with an `exit_status`, park its message before that.
@@ -132,8 +144,8 @@ class Settlement:
 
     def acknowledge_at_start(self, execution: Execution) -> bool:
         """Acknowledge its delivery before it ends; False if the channel is gone and the broker will redeliver it."""
-        if execution.state.delivery is ExecutionState.HELD:
-            event = ExecutionEvent.ACKNOWLEDGE_AT_START
+        if execution.state.delivery is HELD:
+            event = ACKNOWLEDGE_AT_START
             self._move(execution, event, is_done=self.acknowledge(execution.delivery))
         return execution.is_acknowledged
 
@@ -142,14 +154,14 @@ class Settlement:
         was_acknowledged = execution.is_acknowledged  # on the lost channel: the broker did not get it
         self.lose(execution)
         execution.delivery = delivery
-        execution.state.move(ExecutionEvent.REDELIVER)
+        execution.state.move(REDELIVER)
         if was_acknowledged or (execution.runs_once and execution.has_begun):
             self.acknowledge_at_start(execution)
 
     def lose(self, execution: Execution) -> None:
         """Record that its delivery is lost with its channel, if it was not acknowledged before."""
-        if execution.state.delivery is ExecutionState.HELD:
-            execution.state.move(ExecutionEvent.LOSE)
+        if execution.state.delivery is HELD:
+            execution.state.move(LOSE)
 
     def acknowledge(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery; if its channel is gone, it is no longer counted as held."""

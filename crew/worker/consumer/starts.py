@@ -1,6 +1,6 @@
 """Starts of executions: whether a start is acknowledged or announced to the caller, and doing so."""
 
-import enum
+from typing import Literal
 
 from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.settlement import Settlement
@@ -8,13 +8,7 @@ from crew.worker.execution.execution import Execution
 from crew.worker.execution.result import REDELIVERED
 from crew.worker.executors.watchdog import Watchdog
 
-
-class Need(enum.Enum):
-    """What the I/O thread has to do at the start of an execution."""
-
-    NOTHING = "nothing"
-    ACKNOWLEDGE = "acknowledge"
-    ANNOUNCE = "announce"
+Need = Literal["nothing", "acknowledge", "announce"]  # what the I/O thread has to do at the start of an execution
 
 
 class Starts:
@@ -38,8 +32,8 @@ class Starts:
         runs_once = execution.runs_once
         is_quick = self._flow.is_quick(execution.delivery.queue) and not (runs_once and execution.call.is_job)
         if not is_quick and not execution.is_announced:
-            return Need.ANNOUNCE
-        return Need.ACKNOWLEDGE if runs_once and _is_unacknowledged(execution) else Need.NOTHING
+            return "announce"
+        return "acknowledge" if runs_once and _is_unacknowledged(execution) else "nothing"
 
     def handle(self, execution: Execution, is_awaited: bool = True) -> None:
         """Acknowledge an execution that runs at most once, and announce it. Called on the I/O thread.
@@ -53,7 +47,7 @@ class Starts:
         must_acknowledge = execution.runs_once and _is_unacknowledged(execution)
         if must_acknowledge and not self._settlement.acknowledge_at_start(execution) and is_awaited:
             execution.decide(REDELIVERED)
-        elif self.need(execution) is Need.ANNOUNCE:
+        elif self.need(execution) == "announce":
             self._settlement.announce(execution)
         self._watchdog.wake_by(execution.limit)
 

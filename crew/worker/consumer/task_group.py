@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from crew.worker.consumer.consumer import TaskConsumer
-from crew.worker.consumer.starts import Need
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.held import Held
 from crew.worker.executors.buffer import Buffer
@@ -142,9 +141,9 @@ class TaskGroup:
         """Handle a start, in the main thread: wait for the announcement, as the task may never release the GIL."""
         self._shared_state.begin(self._number, execution)
         need = self.consumer.starts.need(execution)
-        if need is Need.ANNOUNCE:
+        if need == "announce":
             self._mailbox.post_and_wait(self.consumer.starts.handle, execution, timeout=ANNOUNCE_TIMEOUT)
-        elif need is Need.ACKNOWLEDGE:
+        elif need == "acknowledge":
             self._mailbox.post(self.consumer.starts.handle, execution, False)
 
     def _on_main_ended(self, execution: Execution) -> None:

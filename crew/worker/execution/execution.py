@@ -27,16 +27,26 @@ from crew.protocol.message import Call, Headers, Outcome, Run
 from crew.worker.execution.interrupt import CancelToken, InterruptReason
 from crew.worker.execution.interrupted import NestedCall, interrupted
 from crew.worker.execution.interruption import Interruption
-from crew.worker.execution.latest_progress import LatestProgress
+from crew.worker.execution.latest_progress import NO_PROGRESS, LatestProgress
 from crew.worker.execution.result import Result, deadline_passed, failed_with
-from crew.worker.execution.state import Decision, ExecutionEvent, ExecutionState, ExecutionStateMachine
+from crew.worker.execution.state import (
+    ACKNOWLEDGED,
+    ANNOUNCED,
+    END,
+    ENDED,
+    OPEN,
+    START,
+    WAITING,
+    Decision,
+    ExecutionStateMachine,
+)
 from crew.worker.posix import forked_child
 from crew.worker.task import Task
 
 CALLER_ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is abandoned
 
 
-class Times(msgspec.Struct, eq=False):
+class Times(msgspec.Struct, eq=False, gc=False):
     """When an execution began, and how long it may run and has run.
 
     Attributes:
@@ -68,7 +78,7 @@ class Execution:
         times: of its run.
         interruption: how its interrupt is raised in its task.
         headers: of its reply.
-        latest_progress: the progress of its job that was not sent yet.
+        latest_progress: the progress of its job that was not sent yet; NO_PROGRESS if its call is no job.
         runner: the thread or asyncio task that runs it, if it has one of its own.
         slot: of the shared state.
         scope: of its nested calls, once it has made one.
@@ -96,7 +106,7 @@ class Execution:
         self.times = Times()
         self.interruption = Interruption()
         self.headers: Headers = {}
-        self.latest_progress = LatestProgress()
+        self.latest_progress = LatestProgress() if call.is_job else NO_PROGRESS
         self.runner: threading.Thread | asyncio.Task[None] | None = None
         self.slot: int | None = None
         self.scope: Scope | None = None
@@ -110,27 +120,27 @@ class Execution:
     @property
     def has_begun(self) -> bool:
         """Whether an executor has taken it."""
-        return self.state.task is not ExecutionState.WAITING
+        return self.state.task is not WAITING
 
     @property
     def has_ended(self) -> bool:
         """Whether its task no longer runs."""
-        return self.state.task is ExecutionState.ENDED
+        return self.state.task is ENDED
 
     @property
     def is_announced(self) -> bool:
         """Whether its caller was sent its start."""
-        return self.state.start is ExecutionState.ANNOUNCED
+        return self.state.start is ANNOUNCED
 
     @property
     def is_settled(self) -> bool:
         """Whether its reply or retry was sent, or its delivery was given back."""
-        return self.state.settlement is not ExecutionState.OPEN
+        return self.state.settlement is not OPEN
 
     @property
     def is_acknowledged(self) -> bool:
         """Whether its delivery is acknowledged: no other process would run it."""
-        return self.state.delivery is ExecutionState.ACKNOWLEDGED
+        return self.state.delivery is ACKNOWLEDGED
 
     @property
     def started(self) -> float | None:
@@ -153,12 +163,12 @@ class Execution:
             started=now,
         )
         self.times = Times(now, now_at, limit)
-        self.state.move(ExecutionEvent.START)
+        self.state.move(START)
 
     def end(self) -> None:
         """Record that its task no longer runs; idempotent, as an interrupt may have kept its own thread from it."""
-        if self.state.task is not ExecutionState.ENDED:
-            self.state.move(ExecutionEvent.END)
+        if self.state.task is not ENDED:
+            self.state.move(END)
 
     def run(self) -> None:
         """Decode, run, encode, decide. Runs in the executor; an interrupt may be raised between any two lines.
@@ -253,7 +263,7 @@ class Execution:
     def _finish(self) -> None:
         if self.times.started is not None:
             self.times.run_time = time.monotonic() - self.times.started
-        self.state.move(ExecutionEvent.END)
+        self.state.move(END)
 
     def _too_large(self, error: TooLarge) -> TooLarge:
         return TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}")
@@ -291,7 +301,15 @@ class Execution:
 
         This does not stop the task: its executor does, and only for the caller that gets True here.
         """
-        if not self.state.decide(Decision(interrupted(self, reason), reason, time.monotonic())):
+        now = time.monotonic()
+        result = interrupted(
+            self.call,
+            reason,
+            ran=now - (self.times.started or now),
+            runs_once=self.runs_once,
+            waits_for=self.waits_for,
+        )
+        if not self.state.decide(Decision(result, reason, now)):
             return False
         self.canceled.set()
         return True

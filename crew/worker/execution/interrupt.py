@@ -14,7 +14,7 @@ class InterruptReason(enum.StrEnum):
     DRAIN = "drain"  # its worker stops
 
 
-class CancelToken(msgspec.Struct, eq=False):
+class CancelToken(msgspec.Struct, eq=False, gc=False):
     """The value of `context.canceled`: an event that a signal handler may set. It is set once and never cleared.
 
     `threading.Event` holds a lock during each of its methods. A signal handler that ran at that moment, in the same

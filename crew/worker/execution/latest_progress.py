@@ -16,7 +16,7 @@ from crew.protocol.message import Body
 WAKE_AGAIN_AFTER: Final = 0.05  # seconds until the next wake-up: an interrupt may have prevented the one before
 
 
-class LatestProgress(msgspec.Struct, eq=False):
+class LatestProgress(msgspec.Struct, eq=False, gc=False):
     """The progress value on its way from a task to the I/O thread.
 
     Attributes:
@@ -51,3 +51,6 @@ class LatestProgress(msgspec.Struct, eq=False):
         self.sent_at = now
         self.sent += 1
         return self._latest.pop()
+
+
+NO_PROGRESS: Final = LatestProgress()  # of each call that is no job: its progress is not reported

@@ -8,7 +8,6 @@ from crew.protocol import failure
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome
 from crew.worker.consumer.prefetch import SETTLED
-from crew.worker.consumer.starts import Need
 from crew.worker.execution.interrupt import InterruptReason
 from tests.support.waiting import until
 from tests.unit.worker.consumer.test_consumer import Worker
@@ -27,10 +26,10 @@ async def test_a_start_is_announced_once_before_the_task_runs() -> None:
     worker = Worker()
     worker.receives()
     (execution,) = worker.executor.executions
-    assert worker.consumer.starts.need(execution) is Need.ANNOUNCE
+    assert worker.consumer.starts.need(execution) == "announce"
     worker.consumer.starts.handle(execution)
     assert announced(worker) == ["17"]
-    assert worker.consumer.starts.need(execution) is not Need.ANNOUNCE
+    assert worker.consumer.starts.need(execution) != "announce"
     worker.consumer.on_started_long_ago(execution)
     assert announced(worker) == ["17"]
     worker.consumer.stop()
@@ -58,7 +57,7 @@ async def test_a_call_of_a_quick_task_is_not_announced() -> None:
     before = announced(worker)
     worker.receives(id="quick")
     (execution,) = worker.executor.executions
-    assert worker.consumer.starts.need(execution) is not Need.ANNOUNCE
+    assert worker.consumer.starts.need(execution) != "announce"
     worker.consumer.starts.handle(execution)
     assert announced(worker) == before
     worker.consumer.on_started_long_ago(execution)
@@ -85,7 +84,7 @@ async def test_a_quick_call_that_is_not_persistent_is_acknowledged_before_it_run
     worker.receives(id="runs")
     delivery = worker.receives(id="next", persistent=False)
     execution = worker.executor.executions[1]
-    assert worker.consumer.starts.need(execution) is Need.ACKNOWLEDGE
+    assert worker.consumer.starts.need(execution) == "acknowledge"
     worker.consumer.starts.handle(execution)
     assert worker.channel.acked[-1] == delivery.tag
     worker.consumer.stop()
@@ -100,7 +99,7 @@ async def test_a_quick_job_that_runs_once_is_announced_before_it_is_acknowledged
     delivery = worker.receives(id="job", is_job=True)
     assert delivery.tag not in worker.channel.acked, "its start is not announced yet"
     (execution,) = worker.executor.executions
-    assert worker.consumer.starts.need(execution) is Need.ANNOUNCE
+    assert worker.consumer.starts.need(execution) == "announce"
     worker.consumer.starts.handle(execution)
     assert worker.channel.acked[-1] == delivery.tag
     assert announced(worker)[-1] == "job"
