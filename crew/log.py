@@ -78,10 +78,10 @@ class LineLimit:
     Args:
         lines: of one topic per interval; an interval begins with its first line.
         every: seconds of an interval.
-        clock: seconds; default: time.monotonic.
+        clock: seconds. Default: time.monotonic.
     """
 
-    def __init__(self, lines: int, every: float, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, lines: int, every: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lines = lines
         self._every = every
         self._clock = clock
@@ -90,7 +90,7 @@ class LineLimit:
     def held_back(self, topic: str = "") -> int | None:
         """The number of lines of `topic` that were suppressed since the last one; None: suppress this one, too."""
         of_topic = self._topics.setdefault(topic, _Lines())
-        now = time.monotonic() if self._clock is None else self._clock()
+        now = self._clock()
         if now >= of_topic.ends_at:
             of_topic.ends_at, of_topic.passed = now + self._every, 0
         if of_topic.passed == self._lines:

@@ -41,6 +41,31 @@ TLS_FILES: Final = {"cacertfile": "CREW_AMQP_CA", "certfile": "CREW_AMQP_CERT", 
 _log = logging.getLogger(__name__)
 
 
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """Durations and sizes inside the connections. The defaults suit every network; tests use others.
+
+    Attributes:
+        renewal_interval: seconds between two declarations of the same exchanges and bindings, during which events or
+            cancels may be lost if one was deleted. A thousand workers make 300 declarations a second with the default.
+        confirm_timeout: seconds, twice, for the confirm of a message, see crew/amqp/confirms/confirm_timeout.py. A
+            classic queue confirms when the message is on disk; if the queue fails, the broker refuses its messages. So
+            this is only a safety net, longer than a slow disk needs.
+        quorum_confirm_timeout: the same with quorum queues. One elects a leader within 1 s, on a busy machine within
+            3 s, and confirms what waits.
+        close_timeout: seconds for the broker to answer connection.close.
+        delete_timeout: seconds for a client that closes to delete its queues. A broker that does not answer must not
+            keep a process from ending.
+        read_bytes: maximum bytes of one read from the socket.
+    """
+
+    renewal_interval: float = 30.0
+    confirm_timeout: float = 60.0
+    quorum_confirm_timeout: float = 5.0
+    close_timeout: float = 2.0
+    delete_timeout: float = 2.0
+    read_bytes: int = 64 * 1024
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a client or a worker for its broker and its messages.
 
@@ -55,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_elements: maximum number of members of all arrays and objects in a payload.
         max_depth: maximum nesting of arrays and objects.
         max_memory: maximum bytes of a decoded payload, estimated before decoding.
+        tuning: durations and sizes inside the connections.
     """
 
     urls: tuple[str, ...]
@@ -67,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_elements: int = MAX_ELEMENTS
     max_depth: int = MAX_DEPTH
     max_memory: int = MAX_MEMORY
+    tuning: Tuning = Tuning()
 
     def __repr__(self) -> str:
         return f"Settings(urls={redacted(self.urls)}, heartbeat={self.heartbeat})"
@@ -82,6 +109,7 @@ def load(
     vhost: str | None = None,
     queue_type: str | None = None,
     signing_key: str | None = None,
+    tuning: Tuning | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Load the settings: from the arguments, else the environment, else the private node of this folder, else defaults.
@@ -96,6 +124,7 @@ def load(
         signing_key: a key of 32 characters or more, or several separated by commas during a key change: the first one
             signs every message, all of them are accepted. Default `CREW_SIGNING_KEY`, else messages are neither signed
             nor checked.
+        tuning: durations and sizes inside the connections; default: those of `Tuning`.
 
     A newline at the end of a URL, a user name or a password is removed, and a warning is logged.
 
@@ -119,7 +148,7 @@ def load(
     }
     files = _tls_files(environ)
     urls = [_without_newline(broker_url.parse(one, parts=parts, files=files)) for one in broker_url.split(chosen)]
-    defaults = Settings(urls=tuple(map(str, urls)))
+    defaults = Settings(urls=tuple(map(str, urls)), tuning=Tuning() if tuning is None else tuning)
     accept = _variable("CREW_ACCEPT", environ)
     return msgspec.structs.replace(
         defaults,

@@ -47,14 +47,16 @@ class BrokerClock:
 
     Args:
         wall: epoch seconds; for tests.
+        watch_interval: seconds between two checks whether this host's clock was set. Default 5.
 
     Attributes:
         offset: the last measured offset; IN_STEP where it is within the tolerance.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time, *, watch_interval: float = WATCHED_EVERY) -> None:
         self.offset = IN_STEP
         self._wall = wall
+        self._watch_interval = watch_interval
         self._breaks = 0
         self._next_in = COMPARED_EVERY
         self._compared = asyncio.Event()
@@ -100,7 +102,7 @@ class BrokerClock:
             compared_at, drift = time.monotonic(), self._drift()
             await self.compare(open_channel, ended, within=LATER_WITHIN)
             while abs(self._drift() - drift) < SET_BY and time.monotonic() - compared_at < self._next_in:
-                if (await asyncio.wait([ended], timeout=WATCHED_EVERY))[0]:
+                if (await asyncio.wait([ended], timeout=self._watch_interval))[0]:
                     return
 
     def _drift(self) -> float:

@@ -13,7 +13,7 @@ import msgspec
 import pika
 
 from crew.amqp.confirms.confirm import Confirm
-from crew.amqp.confirms.confirm_timeout import ALONE, ConfirmTimeout
+from crew.amqp.confirms.confirm_timeout import ConfirmTimeout
 from crew.amqp.confirms.unconfirmed import Unconfirmed
 from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.delivery import Delivery, OnDelivery, discard
@@ -58,9 +58,9 @@ class Channel:
         *,
         on_closed: Callable[[LinkError], None],
         on_canceled: Callable[[str], None],
+        confirm_timeout: float,
         on_refused: "Callable[[Channel, LinkError], None] | None" = None,
         on_timeout: "Callable[[Channel, int], Awaitable[None]] | None" = None,
-        confirm_timeout: float = ALONE,
     ) -> None:
         self._connection = connection
         self._on_closed = on_closed

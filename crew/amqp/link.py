@@ -17,7 +17,6 @@ from crew.amqp.backoff import Backoff
 from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel, QueueDepth
 from crew.amqp.confirms.confirm import Confirm
-from crew.amqp.confirms.confirm_timeout import ALONE, REPLICATED
 from crew.amqp.connection import connect_attempts, tls
 from crew.amqp.connection.connect_attempts import ConnectAttempts
 from crew.amqp.connection.connection import BrokerConnection, ClosingConnections, open_connection
@@ -85,12 +84,17 @@ class Link:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._machine = LinkStateMachine(name)
-        self._declarations = Declarations(topology, self.open_channel, queue_type=settings.queue_type)
+        self._declarations = Declarations(
+            topology,
+            self.open_channel,
+            queue_type=settings.queue_type,
+            renewal_interval=settings.tuning.renewal_interval,
+        )
         self._consumers = Consumers()
         self._connection: BrokerConnection | None = None
         self._publish_channel = PublishChannel(self.open_channel)
         self._task: asyncio.Task[None] | None = None
-        self._closing = ClosingConnections()
+        self._closing = ClosingConnections(settings.tuning.close_timeout)
         self._ended: asyncio.Future[LinkError]
         self._changed = asyncio.Event()
         self._last_error: LinkError | None = None
@@ -294,11 +298,12 @@ class Link:
 
     async def _open_publish_channel(self, ended: "asyncio.Future[LinkError]") -> Channel:
         """Open a channel for publishing; when it closes, `ended` is set and the link reconnects. Raises LinkError."""
+        tuning = self._settings.tuning
         return await self.open_channel(
             on_closed=functools.partial(settle, ended),
             on_refused=functools.partial(self._on_channel_refused, ended),
             on_timeout=self._on_confirm_timeout,
-            confirm_timeout=REPLICATED if self.is_replicated else ALONE,
+            confirm_timeout=tuning.quorum_confirm_timeout if self.is_replicated else tuning.confirm_timeout,
         )
 
     def _on_channel_refused(self, ended: "asyncio.Future[LinkError]", channel: Channel, error: LinkError) -> None:
@@ -322,7 +327,12 @@ class Link:
 
     async def _supervise(self) -> None:
         urls = connect_attempts.urls_in_turn(self._settings.urls, first=connect_attempts.first_host())
-        connect = functools.partial(open_connection, name=self._name, heartbeat=self._settings.heartbeat)
+        connect = functools.partial(
+            open_connection,
+            name=self._name,
+            heartbeat=self._settings.heartbeat,
+            read_bytes=self._settings.tuning.read_bytes,
+        )
         attempts = ConnectAttempts(urls, connect, on_failed=self._report)
         backoff = Backoff()
         while True:
@@ -371,9 +381,14 @@ class Link:
         on_closed: Callable[[LinkError], None] = lambda error: None,
         on_refused: Callable[[Channel, LinkError], None] | None = None,
         on_timeout: Callable[[Channel, int], Awaitable[None]] | None = None,
-        confirm_timeout: float = ALONE,
+        confirm_timeout: float | None = None,
     ) -> Channel:
-        """Open a channel of the present connection, which is not reopened after a reconnect; raise LinkError."""
+        """Open a channel of the present connection, which is not reopened after a reconnect; raise LinkError.
+
+        Args:
+            confirm_timeout: half of the confirm timeout in seconds; default: that of classic queues.
+            Others: see Channel.
+        """
         if self._connection is None or not self._connection.is_open:
             raise LinkError("the connection broke")
         kind = Channel if self._signer is None else functools.partial(SignedChannel, signer=self._signer)
@@ -383,7 +398,7 @@ class Link:
             on_canceled=consumers.close_on_cancel(on_closed),
             on_refused=on_refused,
             on_timeout=on_timeout,
-            confirm_timeout=confirm_timeout,
+            confirm_timeout=self._settings.tuning.confirm_timeout if confirm_timeout is None else confirm_timeout,
         )
         await channel.open()
         return channel

@@ -45,16 +45,23 @@ class Signer:
     Args:
         keys: see Settings.signing_keys.
         clock: compares this host's clock with the broker's. Default: the clocks count as equal.
+        wall: epoch seconds. Default: time.time.
+        monotonic: seconds, for the intervals between log lines. Default: time.monotonic.
     """
 
     def __init__(
-        self, keys: Sequence[str], clock: BrokerClock | None = None, *, wall: Callable[[], float] = time.time
+        self,
+        keys: Sequence[str],
+        clock: BrokerClock | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = BrokerClock() if clock is None else clock
         self._wall = wall
         self._signing = Signing(keys, self._now)
         self.sign = self._signing.sign  # adds the signature to the headers of a message
-        self._limit = LineLimit(1, LOG_EVERY)
+        self._limit = LineLimit(1, LOG_EVERY, monotonic)
 
     def __repr__(self) -> str:
         return f"<Signer: {self._signing!r}>"

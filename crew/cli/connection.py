@@ -13,7 +13,15 @@ from crew import settings
 from crew.amqp.admin.session import Session, open_session
 from crew.client.blocking import Client
 
-CONNECT_TIMEOUT: Final = 5.0  # seconds; a command reports an unavailable broker instead of waiting for it
+
+class ConnectTimeout(float):
+    """Seconds in which a command must reach the broker: it reports an unavailable broker instead of waiting for it.
+
+    A program that runs a command in its own process can pass another one as click's context object (`obj=`).
+    """
+
+
+CONNECT_TIMEOUT: Final = ConnectTimeout(5.0)
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -24,16 +32,21 @@ def url_option(command: F) -> F:
     return click.option("--url", metavar="URL", help="AMQP URL of the broker [CREW_AMQP_URL]")(command)
 
 
+def connect_timeout() -> float:
+    """Seconds in which the present command must reach the broker."""
+    return click.get_current_context().find_object(ConnectTimeout) or CONNECT_TIMEOUT
+
+
 @contextmanager
 def connected(url: str | None) -> Iterator[Client]:
     """A connected client.
 
     Raises:
-        ConnectionError: the client could not connect within 5 seconds.
+        ConnectionError: the client could not connect in time.
     """
     with Client(url) as client:
         with attempts_not_logged():
-            client.connect(timeout=CONNECT_TIMEOUT)
+            client.connect(timeout=connect_timeout())
         try:
             yield client
         except KeyboardInterrupt:
@@ -49,7 +62,7 @@ def with_session(url: str | None, action: Callable[[Session], Awaitable[T]]) -> 
     """
 
     async def run() -> T:
-        async with open_session(settings.load(url), name="crew") as session:
+        async with open_session(settings.load(url), name="crew", timeout=connect_timeout()) as session:
             return await action(session)
 
     with attempts_not_logged():

@@ -26,6 +26,7 @@ from crew.protocol import deadline, topology, user_headers
 from crew.protocol.arguments import UNSET, renamed
 from crew.protocol.encoding import codec
 from crew.protocol.message import Event, Headers, new_id
+from crew.settings import Tuning
 
 if TYPE_CHECKING:  # types only: a worker needs no job store
     from crew.jobs.handle import JobHandle
@@ -36,7 +37,6 @@ PUBLISH_TIMEOUT: Final = 10.0  # seconds
 DRAIN_TIMEOUT: Final = 30.0  # seconds
 DRAIN_POLL: Final = 0.01  # seconds
 PUBLISH_WITHIN: Final = 2.0  # seconds that `close` waits for events that are being published
-DELETE_WITHIN: Final = 2.0  # seconds; a broker that does not answer must not keep a process from ending
 CLOSED: Final = "the client was closed"
 NO_LOOP: Final = "there is no running event loop; in a script or a thread, use crew.client.blocking.Client"
 OTHER_LOOP: Final = (
@@ -72,6 +72,7 @@ class Client:
             same. 32 characters or more, or several keys with commas between them: the first signs, each is accepted.
             Default: `CREW_SIGNING_KEY`, else messages are neither signed nor checked.
         store: a `crew.jobs.JobStore`, in which its jobs are recorded. Default: the client has no jobs.
+        tuning: durations and sizes inside the connections, for tests. Default: those of `crew.settings.Tuning`.
 
     Raises:
         SettingsError: the URL, the queue type or the signing key cannot be used.
@@ -89,8 +90,11 @@ class Client:
         queue_type: str | None = None,
         signing_key: str | None = None,
         store: "JobStore | None" = None,
+        tuning: Tuning | None = None,
     ) -> None:
-        self.settings = settings = settings_module.load(url, queue_type=queue_type, signing_key=signing_key)
+        self.settings = settings = settings_module.load(
+            url, queue_type=queue_type, signing_key=signing_key, tuning=tuning
+        )
         self.max_message = settings.max_message
         self._given_name = name
         self._fail_fast = fail_fast
@@ -260,7 +264,7 @@ class Client:
     async def _delete_queues(self) -> None:
         """Delete the queues of this client; if that takes too long, the broker expires them."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DELETE_WITHIN):
+            async with asyncio.timeout(self.settings.tuning.delete_timeout):
                 await self._pubsub.close()
                 if self._links.consuming.is_ready:
                     await self._links.consuming.delete_queue(self._caller.queue)

@@ -41,11 +41,19 @@ class UrlGuard:
     Args:
         allowed: the hosts that may be requested; None: from CREW_ALLOW_HOSTS and CREW_DENY_HOSTS, else all public ones.
         resolve: returns the addresses of a host; raises OSError if the name is unknown.
+        timeout: seconds for `resolve`; a name that is not resolved by then is accepted. Default 1.
     """
 
-    def __init__(self, allowed: AllowedHosts | None = None, *, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self,
+        allowed: AllowedHosts | None = None,
+        *,
+        resolve: Resolve | None = None,
+        timeout: float = LOOKUP_TIMEOUT,
+    ) -> None:
         self._allowed = AllowedHosts.of(settings.allow_hosts(), settings.deny_hosts()) if allowed is None else allowed
         self._resolve = look_up if resolve is None else resolve
+        self._timeout = timeout
 
     async def check_job(self, specification: "Specification") -> None:
         """Raise RequestRefused if it specifies a URL job whose URL is forbidden."""
@@ -71,13 +79,13 @@ class UrlGuard:
                 raise RequestRefused(422, str(error), name="forbidden-address") from None
 
     async def _addresses_of(self, url: HttpUrl) -> Sequence[str]:
-        """The addresses of the host; empty if they cannot be resolved within `LOOKUP_TIMEOUT`."""
+        """The addresses of the host; empty if they cannot be resolved in time."""
         if url.is_address:
             return [url.host]
         if url.host.removesuffix(".").rpartition(".")[2] == "localhost":  # RFC 6761, 6.3: always a loopback address
             return [LOCALHOST]
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 return await self._resolve(url.host, url.port)
         except (OSError, TimeoutError):
             return []

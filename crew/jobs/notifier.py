@@ -31,10 +31,14 @@ class Notifier:
     """Sends control messages to workers over `link`, about the jobs of `store`.
 
     Nothing is sent while the broker is unavailable.
+
+    Args:
+        max_waiting: workers that may wait for an answer. Default 1,000.
     """
 
-    def __init__(self, link: Link, store: Store) -> None:
+    def __init__(self, link: Link, store: Store, *, max_waiting: int = MAX_WAITING) -> None:
         self._link = link
+        self._max_waiting = max_waiting
         self._store = store
         self._requests: dict[str, RevocationRequest] = {}  # worker -> its latest request
         self._is_answering = False
@@ -56,9 +60,11 @@ class Notifier:
         Args:
             on_answered: awaited with the tasks of the workers that were answered.
         """
-        if request.worker not in self._requests and len(self._requests) >= MAX_WAITING:
+        if request.worker not in self._requests and len(self._requests) >= self._max_waiting:
             logger.warning(
-                "revocation request discarded: %d workers wait for an answer worker=%r", MAX_WAITING, request.worker
+                "revocation request discarded: %d workers wait for an answer worker=%r",
+                self._max_waiting,
+                request.worker,
             )
             return
         self._requests[request.worker] = request

@@ -14,14 +14,13 @@ from crew.amqp.outbox.outbox import Outbox
 from crew.amqp.outbox.outgoing import AwaitedMessage
 from crew.amqp.outbox.policy import JOBS
 from crew.errors import ConnectionError, CrewError, MessageRefused, Overloaded, TooLarge, UnknownTask
-from crew.jobs.job import LEASE, Job
+from crew.jobs.job import Job
 from crew.jobs.store.store import Store
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import properties, topology
 from crew.protocol.message import Call
 
 RETRY_UNKNOWN: Final = 5.0  # seconds until a job without a worker is published again; sooner when one starts
-PATIENCE: Final = JOBS.kept_for  # seconds that a submit waits for the broker before it publishes
-CONFIRMED_WITHIN: Final = 6.0  # seconds that a submit waits for the confirm: longer than an election, within its lease
 MARKED_WITHIN: Final = 1.0  # seconds for the last marks when the gateway stops
 MARK_AGAIN_AFTER: Final = 0.5  # seconds until a mark is retried, while the store is unavailable
 
@@ -48,9 +47,13 @@ class Publisher:
     """Publishes the jobs of `store` over `link`.
 
     Nothing is published before `on_queue_declared` was called: the reports of workers need the queue of the store.
+
+    Args:
+        tuning: durations.
     """
 
-    def __init__(self, link: Link, store: Store) -> None:
+    def __init__(self, link: Link, store: Store, *, tuning: JobTuning = DEFAULT) -> None:
+        self._tuning = tuning
         self._link = link
         self._store = store
         self._outbox = Outbox(link, JOBS)
@@ -84,7 +87,7 @@ class Publisher:
             await self._store.postpone(job.id, time.time())  # not published: any gateway may do it at once
             return False
         publishing = self._start(self._publish(job))
-        await asyncio.wait([publishing], timeout=CONFIRMED_WITHIN)
+        await asyncio.wait([publishing], timeout=self._tuning.confirm_patience)
         if publishing.cancelled():  # by `drain`; the caller itself was not canceled
             return False
         if publishing.done():
@@ -109,9 +112,9 @@ class Publisher:
             await asyncio.wait(self._marks, timeout=MARKED_WITHIN)
 
     async def _is_there(self) -> bool:
-        """Whether the broker is connected now, or reconnects within `PATIENCE`."""
+        """Whether the broker is connected now, or reconnects in time."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._tuning.publish_patience):
                 await self._has_queue.wait()
                 await self._link.ready()
         except (ConnectionError, TimeoutError):
@@ -145,8 +148,8 @@ class Publisher:
         """Keep other gateways from publishing `job` while its confirm is late: the broker may have it."""
         while not publishing.done():
             with contextlib.suppress(CrewError):
-                await self._store.postpone(job.id, time.time() + LEASE)
-            await asyncio.wait([publishing], timeout=LEASE / 2)
+                await self._store.postpone(job.id, time.time() + self._tuning.lease)
+            await asyncio.wait([publishing], timeout=self._tuning.lease / 2)
 
     def _start(self, step: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `step` in the background: it goes on when its caller is canceled."""
@@ -181,6 +184,6 @@ class Publisher:
             try:
                 return await self._store.mark_enqueued(job.id, published)
             except CrewError:
-                if self._is_closing or time.time() > published + LEASE:
+                if self._is_closing or time.time() > published + self._tuning.lease:
                     return None
             await asyncio.sleep(MARK_AGAIN_AFTER)

@@ -6,6 +6,7 @@ several gateways with one store may exceed a limit by the jobs that the others s
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Final
@@ -52,7 +53,7 @@ class _Submitted(msgspec.Struct, eq=False):
     """A job that was submitted here, until the count of the store includes it."""
 
     usage: Usage
-    committed: float | None = None  # time.monotonic()
+    committed: float | None = None  # by the clock of the quota
 
 
 class Quota:
@@ -61,13 +62,21 @@ class Quota:
     Args:
         count: counts the queued and running jobs of the store.
         limits: set by the operator.
+        clock: seconds. Default: time.monotonic.
     """
 
-    def __init__(self, count: Callable[[], Awaitable[Sequence[Usage]]], limits: GatewayLimits) -> None:
+    def __init__(
+        self,
+        count: Callable[[], Awaitable[Sequence[Usage]]],
+        limits: GatewayLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._count = count
         self._limits = limits
+        self._clock = clock
         self._counted: Sequence[Usage] = ()
-        self._next = 0.0  # time.monotonic(): when the store is counted again
+        self._next = -math.inf  # by the clock: when the store is counted again
         self._counting = asyncio.Lock()
         self._submitted: list[_Submitted] = []
         of_jobs = (limits.max_jobs, limits.max_jobs_per_token, limits.max_jobs_per_host)
@@ -96,16 +105,16 @@ class Quota:
         except BaseException:
             self._submitted.remove(submitted)
             raise
-        submitted.committed = time.monotonic()
+        submitted.committed = self._clock()
 
     async def _recount(self) -> None:
         async with self._counting:
-            began = time.monotonic()
+            began = self._clock()
             if began < self._next:
                 return
             self._counted = await self._count()
             self._submitted = [one for one in self._submitted if one.committed is None or one.committed >= began]
-            took = time.monotonic() - began
+            took = self._clock() - began
             self._next = began + max(COUNT_EVERY, took / COUNT_FOR)
 
     def _check(self, mine: Usage) -> None:

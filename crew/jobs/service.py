@@ -29,7 +29,6 @@ from crew.jobs.publisher import Publisher
 from crew.jobs.quota import Usage
 from crew.jobs.reports import report
 from crew.jobs.reports.inbox import Inbox
-from crew.jobs.reports.progress_watch import STALLED_AFTER
 from crew.jobs.reports.report import Report
 from crew.jobs.result import result_of
 from crew.jobs.specification import Specification, check_id, retry_of, specify
@@ -49,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_STORE: Final = 1.0  # seconds until an unavailable store is tried again
 SUBMIT_ARGUMENTS: Final = ("task", "payload", *SubmitOptions.__annotations__)
-PAUSED_WITHIN: Final = 1.0  # seconds: a broker that does not answer must not delay the end of a process
 
 
 class JobsClient(Protocol):
@@ -91,11 +89,16 @@ class JobService:
             on_ready=self._on_consuming,
             on_lost=lambda fault: self._on_lost(),
         )
-        self._publisher = Publisher(client.links.publishing, store)
+        self._publisher = Publisher(client.links.publishing, store, tuning=store.tuning)
         self._notifier = Notifier(client.links.publishing, store)
         self._submissions = Submissions(store, self._publisher, on_replaced=self._on_replaced)
-        self._inbox = Inbox(store, on_applied=self._on_applied, on_revocation_request=self._on_revocation_request)
-        self._waiters = Waiters(store.several)
+        self._inbox = Inbox(
+            store,
+            on_applied=self._on_applied,
+            on_revocation_request=self._on_revocation_request,
+            tuning=store.tuning,
+        )
+        self._waiters = Waiters(store.several, poll_interval=store.tuning.poll_interval)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True
         self._watermark = Watermark(
@@ -158,7 +161,8 @@ class JobService:
     async def _pause(self) -> None:
         """Stop consuming reports."""
         self._watermark.on_lost()
-        await asyncio.wait([self._start(self._link.pause(self.store.queue))], timeout=PAUSED_WITHIN)
+        pausing = self._start(self._link.pause(self.store.queue))
+        await asyncio.wait([pausing], timeout=self.store.tuning.pause_timeout)
 
     def _cancel_tasks(self) -> None:
         for task in list(self._tasks):
@@ -201,9 +205,9 @@ class JobService:
         return self._inbox.obstacle or self._not_consuming()
 
     def _not_consuming(self) -> str | None:
-        """Why reports are not consumed here, if that has lasted for `STALLED_AFTER` seconds."""
+        """Why reports are not consumed here, if that has lasted for a while."""
         since = self._not_consuming_since
-        if since is None or time.monotonic() - since < STALLED_AFTER:
+        if since is None or time.monotonic() - since < self.store.tuning.stalled_after:
             return None
         why = self._link.last_error or "the broker has not been reached"
         return f"job reports have not been consumed for {time.monotonic() - since:.0f} s: {why}"
@@ -441,6 +445,7 @@ class JobStore(Store):
             .crew/jobs.db below the current folder.
         max_result: bytes that an encoded result may have (compressed, if that makes it smaller). A job with a larger
             result ends as `error`. Default 16 MiB.
+        tuning: further durations, for tests. Default: those of `crew.jobs.tuning.JobTuning`.
 
     Raises:
         SettingsError: the URL cannot be used, or its driver is not installed.

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from crew.errors import CrewError
 from crew.jobs.job import Job
+from crew.jobs.tuning import DEFAULT
 
 logger = logging.getLogger(__name__)
 
-POLL_INTERVAL: Final = 5.0  # seconds: the event of another gateway may be lost with a connection
 POLL_BATCH: Final = 500  # jobs at a time
 
 Woken = asyncio.Event
@@ -25,10 +25,17 @@ class Waiters:
 
     Args:
         read_jobs: returns the existing jobs with these ids, as they are now.
+        poll_interval: seconds between two reads of the jobs that callers wait for.
     """
 
-    def __init__(self, read_jobs: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[Job]]]) -> None:
+    def __init__(
+        self,
+        read_jobs: Callable[[Collection[str]], Coroutine[Any, Any, Iterable[Job]]],
+        *,
+        poll_interval: float = DEFAULT.poll_interval,
+    ) -> None:
         self._read_jobs = read_jobs
+        self._poll_interval = poll_interval
         self._waiting: dict[str, dict[Woken, int | None]] = {}  # by id; each with its known version; None: the end
         self._polling: asyncio.Task[None] | None = None
 
@@ -82,7 +89,7 @@ class Waiters:
     async def _poll(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(POLL_INTERVAL)
+                await asyncio.sleep(self._poll_interval)
                 with contextlib.suppress(CrewError):  # the store is unavailable: the next poll retries
                     await self._poll_all()
         finally:

@@ -11,6 +11,7 @@ from crew import __version__
 from crew import settings as settings_module
 from crew.command_line import Count, DurationType
 from crew.errors import SettingsError
+from crew.protocol.deadline import HEARTBEAT_EVERY
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.settings import Settings
 
@@ -50,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         is_http: also serve URL jobs.
         allowed_hosts: internal hosts that URL jobs may reach, and public hosts that they may not.
         max_requests_per_host: concurrent requests of URL jobs per process for one host; None: the default.
+        job_heartbeat: seconds between two heartbeats of a running job. No flag sets it: gateways rely on the default.
     """
 
     broker: Settings
@@ -66,6 +68,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     is_http: bool = False
     allowed_hosts: AllowedHosts = AllowedHosts()
     max_requests_per_host: int | None = None
+    job_heartbeat: float = HEARTBEAT_EVERY
 
     @property
     def requests_per_host(self) -> int | None:

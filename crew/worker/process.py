@@ -203,7 +203,12 @@ class WorkerProcess:
         self._retries = RetryPublisher(self._publishing, self._replies)
         self._lost_call_replies = LostCallReplies(self._shared_state, self._replies)
         self._job_reports = JobReports(
-            self.id, names, publishing=self._publishing, replies=self._replies, mailbox=self._mailbox
+            self.id,
+            names,
+            publishing=self._publishing,
+            replies=self._replies,
+            mailbox=self._mailbox,
+            heartbeat=self._options.job_heartbeat,
         )
         self._pubsub = PubSub(self.id, publishing=self._publishing, consuming=self._consuming)
         decode = codec.decoder_of(self._options.broker)

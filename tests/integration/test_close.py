@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from crew import Client
-from crew.amqp.connection import connection
-from crew.client import client as client_module
-from crew.jobs import JobStore, service
+from crew.jobs import JobStore
+from crew.jobs.tuning import JobTuning
+from crew.settings import Tuning
 from tests.support import stores
 from tests.support.links import ignored
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
+# Short timeouts, so that the tests are quick.
+QUICK = Tuning(close_timeout=0.1, delete_timeout=0.1)
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short timeouts, so that the tests are quick."""
-    monkeypatch.setattr(client_module, "DELETE_WITHIN", 0.1)
-    monkeypatch.setattr(service, "PAUSED_WITHIN", 0.1)
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.1)
+
+def quick_store(folder: Path) -> JobStore:
+    """A job store with short timeouts."""
+    return JobStore(f"sqlite:///{folder}/jobs.db", tuning=JobTuning(pause_timeout=0.1))
 
 
 @pytest.mark.parametrize("has_jobs", [False, True])
@@ -31,7 +31,7 @@ async def test_a_client_closes_even_if_the_broker_no_longer_responds(
     has_jobs: bool, broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path
 ) -> None:
     proxy = proxied(broker_url)
-    client = Client(proxy.url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db") if has_jobs else None)
+    client = Client(proxy.url, store=quick_store(tmp_path) if has_jobs else None, tuning=QUICK)
     await client.connect()
     await client.subscribe("news", ignored).ready()
     if has_jobs:
@@ -48,7 +48,7 @@ async def test_canceling_the_close_of_a_client_leaves_no_connection_open(
     broker_url: str, proxied: Callable[[str], Proxy]
 ) -> None:
     proxy = proxied(broker_url)
-    client = Client(proxy.url)
+    client = Client(proxy.url, tuning=QUICK)
     await client.connect()
     proxy.delay(0.05)
     closing = asyncio.ensure_future(client.close())
@@ -63,7 +63,7 @@ async def test_a_recorded_job_is_accepted_even_if_its_client_closes_before_publi
     broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str
 ) -> None:
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
-    async with Client(proxy.url, store=JobStore(url)) as client:
+    async with Client(proxy.url, store=quick_store(tmp_path), tuning=QUICK) as client:
         await client.submit(prefix + "late", wait_for_worker=True)  # opens all connections
         proxy.half_open()
         submitting = asyncio.ensure_future(client.submit(prefix + "late", wait_for_worker=True))

@@ -8,11 +8,10 @@ import pytest
 
 from crew import Client
 from crew.amqp import Confirm, ConfirmStatus, Consumer, Link
-from crew.amqp import link as link_module
 from crew.amqp.connection.channel_codec import CodecChannel
 from crew.protocol.properties import Properties
 from crew.protocol.topology import Queue
-from crew.settings import load
+from crew.settings import Tuning, load
 from tests.integration.conftest import StartWorker
 from tests.support.proxy import proxying
 from tests.support.waiting import until
@@ -59,11 +58,10 @@ async def test_a_call_that_is_never_confirmed_over_an_open_channel_is_published_
     quorum: bool,
 ) -> None:
     """RabbitMQ 3.10 can lose a message while the leader of a quorum queue changes."""
-    monkeypatch.setattr(link_module, "REPLICATED", TIMEOUT)
-    monkeypatch.setattr(link_module, "ALONE", TIMEOUT)
     monkeypatch.setenv("CREW_QUEUE_TYPE", "quorum" if quorum else "classic")
     start_worker()
-    async with Client(broker_url) as client:
+    tuning = Tuning(confirm_timeout=TIMEOUT, quorum_confirm_timeout=TIMEOUT)
+    async with Client(broker_url, tuning=tuning) as client:
         assert await client.call(f"{prefix}echo", "before") == "before"
         publish = CodecChannel.basic_publish
         lost: list[Any] = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crew import Client
-from crew.amqp.remembered import declarations
+from crew.settings import Tuning
 from tests.integration.conftest import TASKS
 from tests.support import raw
 from tests.support.processes import Process, running
@@ -118,11 +118,10 @@ async def test_a_retry_into_a_deleted_exchange_is_not_lost(
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_subscription_receives_events_again_after_its_exchange_was_deleted(
-    broker_url: str, prefix: str, delete: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    broker_url: str, prefix: str, delete: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(declarations, "RENEWED_EVERY", 0.2)
     received: list[Any] = []
-    async with Client(broker_url) as subscriber, Client(broker_url) as publisher:
+    async with Client(broker_url, tuning=Tuning(renewal_interval=0.2)) as subscriber, Client(broker_url) as publisher:
         await subscriber.subscribe(prefix + "news", lambda event: received.append(event.payload)).ready()
         delete(exchanges=("crew.PUBSUB",))
         await publisher.publish(prefix + "news", "at once", persistent=True)

@@ -12,7 +12,7 @@ import crew
 from crew import Client
 from crew.client import PendingCall
 from crew.jobs import JobStatus, JobStore
-from crew.jobs.maintenance import republish
+from crew.jobs.tuning import JobTuning
 from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
 from tests.support import stores
@@ -74,12 +74,12 @@ async def test_a_job_is_not_replaced_by_one_that_a_full_queue_refuses(
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_accepted_during_an_outage_waits_until_its_queue_has_room(
-    broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker_url: str, prefix: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     """After an outage, many such jobs are published at the same time."""
-    monkeypatch.setattr(republish, "RETRY_FULL", 0.2)
     start_worker("--prefetch", "1", script="bounded.py")
-    async with Client(broker_url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db", tuning=JobTuning(retry_full=0.2))
+    async with Client(broker_url, store=store) as client:
         running = client.call(prefix + "hold", 1.0)
         await until(lambda: running.has_started)
         await fill(client, prefix + "hold", 0)

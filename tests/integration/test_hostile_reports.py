@@ -10,7 +10,7 @@ import pytest
 
 from crew import Client
 from crew.jobs import JobStatus, JobStore
-from crew.jobs.reports.inbox import PREFETCH
+from crew.jobs.tuning import DEFAULT
 from crew.protocol import properties
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -59,7 +59,7 @@ async def test_invalid_reports_in_any_number_do_not_prevent_jobs_from_ending(
         queue = client.jobs.store.queue
         sent = hostile(jobs[0])
         with caplog.at_level(logging.WARNING, "crew.jobs"), raw.channel(broker_url) as channel:
-            for number in range(2 * PREFETCH + len(sent)):
+            for number in range(2 * DEFAULT.prefetch + len(sent)):
                 fields = sent[number % len(sent)]
                 channel.basic_publish("", queue, b"1", pika.BasicProperties(type="reply", **fields))
             for at, job in enumerate(jobs):

@@ -13,15 +13,14 @@ import pytest
 from crew import Client, ConnectionError
 from crew.amqp import Link
 from crew.amqp.channel import QueueDepth
-from crew.jobs import JobStatus, JobStore, publisher, specification
+from crew.jobs import JobStatus, JobStore
 from crew.jobs.job import Job
-from crew.jobs.maintenance import expire, republish, watermark
 from crew.jobs.maintenance.maintenance import Maintenance
 from crew.jobs.maintenance.watch import LOST_AFTER
-from crew.jobs.maintenance.watermark import Watermark
-from crew.jobs.reports import inbox
+from crew.jobs.maintenance.watermark import MAX_GAP, Watermark
 from crew.jobs.reports.report import Report
-from crew.jobs.store.update import AppliedReport
+from crew.jobs.store.update import MAX_PURGED, AppliedReport
+from crew.jobs.tuning import JobTuning
 from crew.protocol import properties, topology
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -42,8 +41,6 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
     broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with many reports and a slow store."""
-    monkeypatch.setattr(expire, "RECONNECT", 0.1)
-    monkeypatch.setattr(inbox, "PREFETCH", 10)
     url, now = f"sqlite:///{tmp_path}/jobs.db", time.time()
     async with stores.opened(url) as (store,), Client(broker_url) as worker:
         jobs = await asyncio.gather(
@@ -56,7 +53,7 @@ async def test_a_job_that_ran_in_time_while_no_gateway_was_up_does_not_expire(
         await link.declare_once(*topology.jobs_queue(store.id))
         for job in jobs:
             await report_success(link, store.queue, job)
-    slow = JobStore(url)
+    slow = JobStore(url, tuning=JobTuning(prefetch=10, reconnect=0.1))
     apply_each = slow.apply_each
 
     async def apply_slowly(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
@@ -76,7 +73,7 @@ class Watched:
         ready: the number of reports that wait in the queue.
     """
 
-    def __init__(self, store: JobStore, publisher: object | None = None) -> None:
+    def __init__(self, store: JobStore, publisher: object | None = None, *, max_gap: float = MAX_GAP) -> None:
         self.ended: list[Report] = []
         self.rounds = self.ready = 0
         self.is_store_unavailable = False
@@ -89,6 +86,7 @@ class Watched:
             publish=lambda event: None,
             clock=self.clock,
             monotonic=lambda: time.monotonic() + self.skipped,
+            max_gap=max_gap,
         )
         self.watermark.on_consuming()
         self.watermark._observed_since = -math.inf
@@ -113,11 +111,11 @@ class Watched:
         while self.is_store_unavailable:
             await asyncio.sleep(0.01)
 
-    async def _purge_or_fail(self, now: float) -> int:
+    async def _purge_or_fail(self, now: float, *, most: int = MAX_PURGED) -> int:
         self.rounds += 1
         if self.is_store_unavailable:
             raise ConnectionError("the job store is unavailable")  # as the other steps do
-        return await self._purge(now)
+        return await self._purge(now, most=most)
 
     async def _apply(self, reports: Sequence[Report]) -> None:
         self.ended.extend(reports)
@@ -144,35 +142,32 @@ class _Broken:
         return False
 
 
-Fault = Callable[[Watched, pytest.MonkeyPatch], None]
+Fault = Callable[[Watched], None]
 
 
-def store_is_unavailable(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watermark, "MAX_GAP", math.inf)
+def store_is_unavailable(watched: Watched) -> None:
     watched.is_store_unavailable = True
 
 
-def process_is_stopped(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def process_is_stopped(watched: Watched) -> None:
     """Also when its host sleeps: the maintenance then notices a gap in time."""
 
 
-def reports_are_waiting(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watermark, "MAX_GAP", math.inf)
+def reports_are_waiting(watched: Watched) -> None:
     watched.ready = 1
 
 
 @pytest.mark.parametrize("fault", [store_is_unavailable, process_is_stopped, reports_are_waiting])
 @pytest.mark.gen_test(timeout=20)
-async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(
-    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_gateway_that_missed_reports_does_not_end_a_job_as_lost(fault: Fault, tmp_path: Path) -> None:
+    max_gap = MAX_GAP if fault is process_is_stopped else math.inf
     async with stores.opened(f"sqlite:///{tmp_path}/jobs.db") as (store,):
         job = await stores.added(store, created=time.time())
         await store.apply([stores.started(job)])
-        watched = Watched(store)
+        watched = Watched(store, max_gap=max_gap)
         watched.maintenance.start()
         await watched.wait_for_a_round()
-        fault(watched, monkeypatch)
+        fault(watched)
         await watched.wait_for_a_round()
         watched.skipped = LOST_AFTER + 10
         await watched.wait_for_a_round()
@@ -189,9 +184,8 @@ async def test_a_job_expires_only_after_every_gateway_has_committed_its_reports(
     broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report that has left the queue may not be committed yet at another gateway."""
-    monkeypatch.setattr(expire, "RECONNECT", 0.1)
     url = f"sqlite:///{tmp_path}/jobs.db"
-    one, two = JobStore(url), JobStore(url)
+    one, two = [JobStore(url, tuning=JobTuning(reconnect=0.1)) for _ in range(2)]
     apply_each, may_commit = two.apply_each, asyncio.Event()
 
     async def apply_late(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
@@ -238,7 +232,7 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
 ) -> None:
     """A hundred messages of up to 16 MiB are held; a hundred more for each connection would exhaust the memory."""
     proxy, url = proxied(broker_url), f"sqlite:///{tmp_path}/jobs.db"
-    is_unavailable, store = True, JobStore(url)
+    is_unavailable, store = True, JobStore(url, tuning=JobTuning(retry_store=0.05))
     apply_each = store.apply_each
 
     async def apply_or_fail(reports: Sequence[Report]) -> list[AppliedReport | BaseException]:
@@ -247,7 +241,6 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
         return await apply_each(reports)
 
     monkeypatch.setattr(store, "apply_each", apply_or_fail)
-    monkeypatch.setattr(inbox, "RETRY_STORE", 0.05)
     async with Client(proxy.url, store=store) as client:
         await client.jobs.ready()
         link, job_inbox = client.jobs._link, client.jobs._inbox
@@ -272,15 +265,12 @@ async def test_reports_that_are_redelivered_while_the_store_is_unavailable_are_h
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_job_whose_confirm_is_late_is_accepted_and_published_once(
-    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+    broker_url: str, proxied: Callable[[str], Proxy], tmp_path: Path, prefix: str
 ) -> None:
-    monkeypatch.setattr(publisher, "CONFIRMED_WITHIN", 0.3)
-    monkeypatch.setattr(publisher, "LEASE", 0.5)
-    monkeypatch.setattr(republish, "LEASE", 0.5)
-    monkeypatch.setattr(specification, "LEASE", 0.5)
     proxy, task = proxied(broker_url), prefix + "late"
     await asyncio.to_thread(raw.declare, broker_url, topology.task_queue(task))
-    async with Client(proxy.url, store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db", tuning=JobTuning(confirm_patience=0.3, lease=0.5))
+    async with Client(proxy.url, store=store) as client:
         first = await client.submit(task)
         proxy.freeze()
         async with asyncio.timeout(5):

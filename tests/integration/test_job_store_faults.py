@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, text
+from sqlalchemy import text
 
 from crew import Client, ConnectionError, CrewError, SettingsError
 from crew.jobs import JobStore
 from crew.jobs.job import JobStatus
 from crew.jobs.reports.report import canceled
-from crew.jobs.store import database, schema
+from crew.jobs.store import database
 from crew.jobs.store.query import JobQuery
+from crew.jobs.tuning import JobTuning
 from crew.protocol.message import Run
 from tests.support.postgresql import PASSWORD, Server, ask
 from tests.support.proxy import proxying
@@ -67,10 +68,10 @@ async def test_a_missing_server_is_a_connection_error(postgresql: Server) -> Non
 
 
 @pytest.mark.gen_test
-async def test_all_operations_on_a_silent_server_fail_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crew.jobs.store.database.CONNECT_WITHIN", 0.3)  # seconds, instead of 10
+async def test_all_operations_on_a_silent_server_fail_at_the_same_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        store = JobStore(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+        url = f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/x"
+        store = JobStore(url, tuning=JobTuning(connect_timeout=0.3))
         loop = asyncio.get_running_loop()
         began = loop.time()
         errors = await asyncio.gather(*(store.page(JobQuery()) for _ in range(20)), return_exceptions=True)
@@ -80,14 +81,10 @@ async def test_all_operations_on_a_silent_server_fail_at_the_same_time(monkeypat
 
 
 @pytest.mark.gen_test
-async def test_closing_a_store_fails_the_operations_that_wait_for_a_frozen_server(
-    monkeypatch: pytest.MonkeyPatch, postgresql_url: str
-) -> None:
-    monkeypatch.setattr("crew.jobs.store.store.CLOSE_WITHIN", 0.3)  # seconds, instead of 5
-    monkeypatch.setattr("crew.jobs.store.database.CONNECT_WITHIN", 1.0)  # seconds, instead of 10
+async def test_closing_a_store_fails_the_operations_that_wait_for_a_frozen_server(postgresql_url: str) -> None:
     with proxying() as make:
         proxy = make(postgresql_url)
-        store = JobStore(proxy.url)
+        store = JobStore(proxy.url, tuning=JobTuning(close_timeout=0.3, connect_timeout=1.0))
         job = await added(store)
         proxy.freeze()
         waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(added(store)) for _ in range(3)]
@@ -142,31 +139,27 @@ async def test_an_invalid_or_read_only_sqlite_file_is_an_error(tmp_path: Path, m
 # --- versions -------------------------------------------------------------------------------------------------------
 
 
-def add_column(connection: Connection) -> None:
-    """The migration step of a newer version."""
-    connection.execute(text("ALTER TABLE crew_jobs ADD COLUMN weight INTEGER"))
+COLUMNS = {2: ("progress_run", "progress_count"), 3: ("submitter", "target"), 4: ("submit_until",)}  # of each version
 
 
-@pytest.fixture
-def add_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Adds a migration step, so that this crew has a newer version of the tables."""
-
-    def upgrade() -> None:
-        monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
-
-    return upgrade
+async def turn_into_version(version: int, store: JobStore) -> None:
+    """Remove the columns of later versions, so that the tables are as this version created them."""
+    async with store._database.write() as connection:
+        for column in (one for later in COLUMNS if later > version for one in COLUMNS[later]):
+            await connection.execute(text(f"ALTER TABLE crew_jobs DROP COLUMN {column}"))
+        await connection.execute(text(f"UPDATE crew_schema SET version = {version}"))
 
 
 @pytest.mark.gen_test
 async def test_two_gateways_can_migrate_an_older_store_at_once_and_its_jobs_are_kept(
-    store_url: str, add_version: Callable[[], None]
+    store_url: str,
 ) -> None:
     async with opened(store_url) as [store]:
         before = [await added(store) for _ in range(3)]
         await store.apply([succeeded(before[0])])
         expected = await store.several([one.id for one in before])
         id = store.id
-    add_version()
+        await turn_into_version(2, store)
     stores = [JobStore(store_url) for _ in range(2)]
     await asyncio.gather(*(store.open() for store in stores))
     assert [store.id for store in stores] == [id, id]
@@ -191,14 +184,10 @@ async def test_gateways_that_create_the_tables_at_the_same_time_share_one_store(
 
 
 @pytest.mark.gen_test
-async def test_a_store_of_a_newer_crew_is_refused(
-    store_url: str, add_version: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
-        weight = Column("weight", Integer)
-        async with opened(store_url):
-            assert weight.name not in schema.jobs.c  # this crew's own tables stay as they are
+async def test_a_store_of_a_newer_crew_is_refused(store_url: str) -> None:
+    async with opened(store_url) as [store], store._database.write() as connection:
+        await connection.execute(text("ALTER TABLE crew_jobs ADD COLUMN weight INTEGER"))
+        await connection.execute(text("UPDATE crew_schema SET version = 4"))
     kind, message = await refusal(store_url)
     assert kind is SettingsError
     assert message == (
@@ -210,10 +199,7 @@ async def test_a_store_of_a_newer_crew_is_refused(
 async def test_a_store_of_version_1_gets_the_columns_of_later_versions_and_keeps_its_jobs(store_url: str) -> None:
     async with opened(store_url) as [store]:
         jobs = [await added(store) for _ in range(3)]
-        async with store._database.write() as connection:  # as version 1 created the tables
-            for column in ("progress_run", "progress_count", "submitter", "target", "submit_until"):
-                await connection.execute(text(f"ALTER TABLE crew_jobs DROP COLUMN {column}"))
-            await connection.execute(text("UPDATE crew_schema SET version = 1"))
+        await turn_into_version(1, store)
     async with opened(store_url) as [store]:
         run = Run(host="host:7", started=time.time(), progress_count=2)
         await store.apply([report(jobs[0], None, run=run, progress=b"2")])

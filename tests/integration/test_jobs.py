@@ -14,6 +14,7 @@ from crew.jobs import JobStatus, JobStore
 from crew.jobs.publisher import RETRY_UNKNOWN
 from crew.jobs.reports.report import canceled as canceled_report
 from crew.jobs.specification import specify
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import properties, topology
 from crew.protocol.encoding import codec
 from tests.integration.conftest import StartWorker
@@ -36,8 +37,8 @@ def store_url(tmp_path: Path) -> str:
 def gateway(broker_url: str, store_url: str) -> MakeClient:
     """Makes a client with the job store of this test, as each gateway process has one."""
 
-    def make(url: str = broker_url, **options: Any) -> Client:
-        return Client(url, store=JobStore(store_url), **options)
+    def make(url: str = broker_url, *, tuning: JobTuning = DEFAULT, **options: Any) -> Client:
+        return Client(url, store=JobStore(store_url, tuning=tuning), **options)
 
     return make
 
@@ -261,11 +262,9 @@ async def test_a_job_submitted_while_the_broker_is_unavailable_runs_after_the_re
     proxied: Callable[[str], Proxy],
     shared_worker: Process,
     prefix: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("crew.jobs.publisher.PATIENCE", 0.2)
     proxy = proxied(broker_url)
-    async with gateway(proxy.url) as client:
+    async with gateway(proxy.url, tuning=JobTuning(publish_patience=0.2)) as client:
         proxy.cut(refuse=True)
         handle = await client.submit(prefix + "echo", 7)
         assert await handle.status() is JobStatus.QUEUED

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from crew import Client, CrewError
 from crew.cli import main
+from crew.cli.connection import ConnectTimeout
 from crew.cli.exit_status import ExitStatus
 from crew.jobs import JobStore
 from crew.jobs.specification import specify
@@ -250,13 +251,12 @@ async def _record_jobs(database: str, ids: list[str]) -> None:
     ],
 )
 def test_an_error_of_a_jobs_command_is_one_line_on_stderr(
-    crew: Crew, database: str, arguments: tuple[str, ...], status: int, message: str, monkeypatch: pytest.MonkeyPatch
+    crew: Crew, database: str, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
-    if status == ExitStatus.BROKER_UNAVAILABLE:
-        monkeypatch.setattr("crew.cli.jobs.job_store.CONNECT_TIMEOUT", 0.3)  # seconds, instead of 5
     asyncio.run(_create_store(database))
 
-    result = crew(*arguments)
+    timeout = ConnectTimeout(0.3) if status == ExitStatus.BROKER_UNAVAILABLE else None
+    result = crew(*arguments, obj=timeout)
 
     assert result.exit_code == status, result.output
     assert result.stdout == ""

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crew.cli import main
+from crew.cli.connection import ConnectTimeout
 from crew.protocol import topology
 from tests.support import raw
 from tests.support.processes import Processes
@@ -300,9 +301,9 @@ def test_a_command_without_a_selection_is_wrong_usage(crew: Crew, arguments: lis
     assert crew("parked", *arguments).exit_code == 2
 
 
-def test_an_unavailable_broker_is_one_line_on_stderr(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crew.amqp.admin.session.REACHED_WITHIN", 0.5)
-    done = crew("parked", "list", "--url", "amqp://127.0.0.1:1/")
+def test_an_unavailable_broker_is_one_line_on_stderr() -> None:
+    arguments = ["parked", "list", "--url", "amqp://127.0.0.1:1/"]
+    done = CliRunner().invoke(main, arguments, obj=ConnectTimeout(0.5), catch_exceptions=False)
     assert done.exit_code == 6
     assert done.stderr.startswith("crew: connection timeout: the broker was not reached")
     assert len(done.stderr.splitlines()) == 1

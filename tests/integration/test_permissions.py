@@ -13,6 +13,7 @@ from crew import Client
 from crew.amqp.errors import PERMISSIONS
 from crew.cli.broker.node import Node
 from crew.jobs import JobStore
+from crew.jobs.tuning import JobTuning
 from tests.integration.conftest import TASKS
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
@@ -106,11 +107,9 @@ async def test_a_client_without_a_permission_fails_at_once_and_keeps_no_connecti
 
 
 @pytest.mark.gen_test
-async def test_a_gateway_that_may_not_consume_job_reports_is_not_ready(
-    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crew.jobs.service.STALLED_AFTER", 0.2)  # seconds, instead of 30
-    async with Client(url_of("no_jobs", host), store=JobStore(f"sqlite:///{tmp_path}/jobs.db")) as client:
+async def test_a_gateway_that_may_not_consume_job_reports_is_not_ready(host: str, tmp_path: Path) -> None:
+    store = JobStore(f"sqlite:///{tmp_path}/jobs.db", tuning=JobTuning(stalled_after=0.2))
+    async with Client(url_of("no_jobs", host), store=store) as client:
         await client.connect(timeout=5)
         assert client.obstacle is None
 

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from crew.cli import main
+from crew.cli.connection import ConnectTimeout
 from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually
 
@@ -172,10 +173,8 @@ def test_a_call_that_no_worker_starts_expires(crew: Crew, prefix: str, processes
 
 
 @pytest.mark.parametrize("command", [("call", "echo"), ("publish", "topic"), ("subscribe", "topic")])
-def test_an_unavailable_broker_is_one_line_on_stderr(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crew.cli.connection.CONNECT_TIMEOUT", 0.5)
-
-    done = CliRunner().invoke(main, [*command, "--url", "amqp://127.0.0.1:1/"])
+def test_an_unavailable_broker_is_one_line_on_stderr(command: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, [*command, "--url", "amqp://127.0.0.1:1/"], obj=ConnectTimeout(0.5))
 
     assert (done.exit_code, done.stdout) == (6, "")
     assert done.stderr.startswith("crew: connection timeout: the broker was not reached")

@@ -10,8 +10,9 @@ import pytest
 
 import crew
 from crew import Client
-from crew.amqp.connection import connection, tls
+from crew.amqp.connection import tls
 from crew.cli.broker.node import Node
+from crew.settings import Tuning
 from tests.support.certificates import Certificates
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes, running
@@ -65,12 +66,9 @@ async def test_a_large_body_is_sent_and_received_beside_many_small_ones(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.usefixtures("shared_worker")
-async def test_decrypted_bytes_are_processed_without_waiting_for_the_network(
-    broker_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_decrypted_bytes_are_processed_without_waiting_for_the_network(broker_url: str, prefix: str) -> None:
     """Polling the socket does not report them. Each read of 100 bytes leaves most of a TLS record in OpenSSL."""
-    monkeypatch.setattr(connection, "READ_BYTES", 100)
-    async with Client(broker_url) as client:
+    async with Client(broker_url, tuning=Tuning(read_bytes=100)) as client:
         calls = [client.call(prefix + "echo", "x" * 1000) for _ in range(100)]
         assert await asyncio.gather(*calls) == ["x" * 1000] * 100
 

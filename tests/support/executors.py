@@ -118,13 +118,13 @@ HANGING = {
 class Main:
     """A main thread executor that records its callbacks; needs the fixture `signals`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: float) -> None:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
         self.held = Held()
         self.executor = MainThreadExecutor(
-            self.buffer, self.held, on_started=self.started.append, on_ended=self._on_ended
+            self.buffer, self.held, on_started=self.started.append, on_ended=self._on_ended, **options
         )
 
     def run(self, *executions: Execution) -> None:
@@ -215,7 +215,7 @@ class Coroutines:
         unsent: starts whose announcement has not been sent, if the test holds them back.
     """
 
-    def __init__(self, slots: int = 10, *, holds: bool = False) -> None:
+    def __init__(self, slots: int = 10, *, holds: bool = False, **options: float) -> None:
         self.buffer = Buffer()
         self.started: list[Execution] = []
         self.ended: list[Execution] = []
@@ -229,6 +229,7 @@ class Coroutines:
             on_started=self.started.append,
             on_ended=self.ended.append,
             io=PlayedIoThread(self._soon),
+            **options,
         )
 
     def put(self, *executions: Execution) -> None:
@@ -257,9 +258,9 @@ class Coroutines:
 
 
 @contextlib.contextmanager
-def coroutines(slots: int = 10, *, holds: bool = False) -> Iterator[Coroutines]:
-    """An event loop executor that runs in its own thread."""
-    made = Coroutines(slots, holds=holds)
+def coroutines(slots: int = 10, *, holds: bool = False, **options: float) -> Iterator[Coroutines]:
+    """An event loop executor that runs in its own thread; `options` are durations of it."""
+    made = Coroutines(slots, holds=holds, **options)
     thread = threading.Thread(target=made.executor.serve)
     thread.start()
     try:

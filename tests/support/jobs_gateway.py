@@ -8,10 +8,14 @@ from typing import Any
 
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.routing import URLSpec
 
+from crew.client import Client
 from crew.gateway import routes
+from crew.gateway.jobs.job_events import JobEventsHandler
 from crew.jobs import Job, JobService, JobStatus, JobStore
 from crew.jobs.reports.report import Report
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol.message import Run
 from tests.support.a_job import a_specification, url_of
 from tests.support.event_stream import AS_STREAM, Stream
@@ -82,8 +86,17 @@ class JobsGateway:
 
 
 @asynccontextmanager
-async def jobs_gateway(folder: Path) -> AsyncIterator[JobsGateway]:
-    async with site(mount=lambda client: routes(client, JobStore(url_of(folder)))) as web:
+async def jobs_gateway(folder: Path, *, tuning: JobTuning = DEFAULT, **events: float) -> AsyncIterator[JobsGateway]:
+    """A gateway whose job store is in `folder`; `events` are intervals of JobEventsHandler."""
+
+    def mount(client: Client) -> list[URLSpec]:
+        mounted = routes(client, JobStore(url_of(folder), tuning=tuning))
+        for route in mounted:
+            if route.target is JobEventsHandler:
+                route.target_kwargs = {**route.target_kwargs, **events}
+        return mounted
+
+    async with site(mount=mount) as web:
         await web.crew.jobs.ready()
         gateway = JobsGateway(web)
         try:

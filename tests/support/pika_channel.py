@@ -179,6 +179,5 @@ async def an_open_channel() -> tuple[Channel, PikaChannel, Ends]:
 
 def a_channel(connection: OneChannelConnection, ends: Ends, **arguments: Any) -> Channel:
     """A Channel that is not open yet; `arguments` are those of Channel."""
-    return Channel(
-        cast(BrokerConnection, connection), on_closed=ends.faults.append, on_canceled=ends.canceled.append, **arguments
-    )
+    options = {"on_closed": ends.faults.append, "on_canceled": ends.canceled.append, "confirm_timeout": 60.0}
+    return Channel(cast(BrokerConnection, connection), **{**options, **arguments})

@@ -118,10 +118,21 @@ class Processes:
     Args:
         folder: for the files with their output.
         environment: added to the environment of the tests.
+        stops_within: seconds in which each process must stop after SIGTERM.
+        gone_within: seconds in which their children must end.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        stops_within: float = STOPS_WITHIN,
+        gone_within: float = GONE_WITHIN,
+    ) -> None:
         self._folder = folder
+        self._stops_within = stops_within
+        self._gone_within = gone_within
         self._mark = uuid.uuid4().hex
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, MARK: self._mark}
         self._started: list[Process] = []
@@ -155,9 +166,9 @@ class Processes:
 
     def stop(self) -> None:
         """Stop all processes, the last one first; fails if one does not stop, or leaves a child running."""
-        errors = [error for process in reversed(self._started) if (error := _stopped(process))]
+        errors = [error for process in reversed(self._started) if (error := _stopped(process, self._stops_within))]
         with suppress(AssertionError):
-            eventually(lambda: not self.alive(), timeout=GONE_WITHIN)
+            eventually(lambda: not self.alive(), timeout=self._gone_within)
         for pid, command in self.alive().items():
             errors.append(f"{command!r} still runs")
             with suppress(ProcessLookupError):
@@ -179,10 +190,10 @@ def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Processes]
         processes.stop()
 
 
-def _stopped(process: Process) -> str | None:
-    """Stop the process; returns an error message, or None."""
+def _stopped(process: Process, timeout: float) -> str | None:
+    """Stop the process in `timeout` seconds; returns an error message, or None."""
     try:
-        process.stop()
+        process.stop(timeout=timeout)
     except AssertionError as error:
         process.kill()
         return f"SIGTERM did not stop it, {error}"

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import sys
 import threading
 import time
 
-from crew.worker import Task, context, run
-from crew.worker.job_reports import heartbeat
+import click
+
+from crew.worker import Task, context
+from crew.worker.options import worker_options
+from crew.worker.run import start
 
 PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
-heartbeat.HEARTBEAT_EVERY = float(os.environ.get("CREW_TEST_HEARTBEAT", "30"))
+HEARTBEAT = float(os.environ.get("CREW_TEST_HEARTBEAT", "30"))  # seconds
 
 
 def say(*words):
@@ -104,5 +108,12 @@ def report(data):
     return context.job
 
 
+@click.command()
+@worker_options
+def main(**flags):
+    """As `run`, with another interval of heartbeats."""
+    sys.exit(start({}, job_heartbeat=HEARTBEAT, **flags))
+
+
 if __name__ == "__main__":
-    run()
+    main()

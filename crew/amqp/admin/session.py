@@ -22,10 +22,15 @@ RETRY_DELAY: Final = 0.05  # seconds
 
 
 class Session:
-    """The open connection of a command; see `open_session`."""
+    """The open connection of a command; see `open_session`.
 
-    def __init__(self, link: Link) -> None:
+    Args:
+        timeout: seconds for `reopen`. Default 5.
+    """
+
+    def __init__(self, link: Link, timeout: float = REACHED_WITHIN) -> None:
         self._link = link
+        self._timeout = timeout
 
     @property
     def last_error(self) -> LinkError:
@@ -70,7 +75,7 @@ class Session:
 
     async def reopen(self) -> None:
         """Wait until the connection is back, after a request because of which it closed; raise ConnectionError."""
-        async with _in_time(self._link):
+        async with _in_time(self._link, self._timeout):
             while True:
                 await self._link.ready()
                 with contextlib.suppress(LinkError):
@@ -79,32 +84,31 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(settings: Settings, *, name: str) -> AsyncIterator[Session]:
+async def open_session(settings: Settings, *, name: str, timeout: float = REACHED_WITHIN) -> AsyncIterator[Session]:
     """Connect to the broker; the connection is closed at the end of the block.
 
     Args:
         name: name of the connection in the broker's lists.
+        timeout: seconds in which the broker must be reached. Default 5.
 
     Raises:
-        ConnectionError: the broker was not reached within 5 seconds, or refuses the login.
+        ConnectionError: the broker was not reached in time, or refuses the login.
     """
     link = Link(settings, name=name, outage=Outage(level=logging.DEBUG))  # the command itself prints the error
     link.open()
     try:
-        async with _in_time(link):
+        async with _in_time(link, timeout):
             await link.ready()
-        yield Session(link)
+        yield Session(link, timeout)
     finally:
         await link.close()
 
 
 @asynccontextmanager
-async def _in_time(link: Link) -> AsyncIterator[None]:
+async def _in_time(link: Link, timeout: float) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(REACHED_WITHIN):
+        async with asyncio.timeout(timeout):
             yield
     except TimeoutError:
         why = f": {link.last_error}{link.last_error.advice}" if link.last_error else ""
-        raise ConnectionError(
-            f"connection timeout: the broker was not reached within {REACHED_WITHIN:g} s{why}"
-        ) from None
+        raise ConnectionError(f"connection timeout: the broker was not reached within {timeout:g} s{why}") from None

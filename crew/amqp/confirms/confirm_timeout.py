@@ -12,23 +12,16 @@ answer has timed out. This needs one timer for each channel, and no work for eac
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from crew.amqp.confirms.unconfirmed import Unconfirmed
 from crew.amqp.errors import LinkError
-
-# Seconds, twice: a quorum queue elects a leader within 1 s, on a busy machine within 3 s, and confirms what waits.
-REPLICATED: Final = 5.0
-# Seconds, twice. A classic queue confirms when the message is on disk; if the queue fails, the broker refuses its
-# messages. So this is only a safety net, longer than a slow disk needs.
-ALONE: Final = 60.0
 
 
 class ConfirmTimeout:
     """Watches one channel for messages that are not confirmed in time.
 
     Args:
-        seconds: half of the timeout, see above.
+        seconds: half of the timeout, see above; `crew.settings.Tuning` has the values.
         is_stalled: whether the broker has blocked publishing, or messages still wait for the socket. Then no confirm
             can be expected, and the time starts again.
         ask: sends a request on the channel and waits for the answer; may raise LinkError.

@@ -16,12 +16,12 @@ from typing import Final
 from crew.amqp.connection.connection import BrokerConnection, close_connection
 from crew.amqp.errors import LinkError, LinkRefused
 
-NEXT_AFTER: Final = (
-    1.0  # seconds without an answer before another attempt: a broker that is back is used within 2 seconds
-)
+# Seconds without an answer before another attempt: a broker that is back is used within 2 seconds.
+NEXT_AFTER: Final = 1.0
 AT_ONCE: Final = 4  # attempts of one link: hundreds of peers must not overload a broker that resumes
 
 Open = Callable[[str], Coroutine[None, None, BrokerConnection]]
+Close = Callable[[BrokerConnection], Coroutine[None, None, None]]
 
 
 class ConnectAttempts:
@@ -30,16 +30,28 @@ class ConnectAttempts:
     Args:
         open: connects to a URL or raises LinkError; cancelling it aborts the attempt.
         on_failed: called with the URL and the error of a failed attempt, while other attempts are under way.
+        next_after: seconds without an answer before another attempt. Default 1.
+        close: closes a connection that is not needed.
 
     Attributes:
         url: URL of the attempt that has succeeded or failed last.
     """
 
-    def __init__(self, urls: Iterator[str], open: Open, *, on_failed: Callable[[str, LinkError], None]) -> None:
+    def __init__(
+        self,
+        urls: Iterator[str],
+        open: Open,
+        *,
+        on_failed: Callable[[str, LinkError], None],
+        next_after: float = NEXT_AFTER,
+        close: Close = close_connection,
+    ) -> None:
         self.url = ""
         self._urls = urls
         self._open = open
         self._on_failed = on_failed
+        self._next_after = next_after
+        self._close = close
         self._running: dict[asyncio.Task[BrokerConnection], str] = {}  # attempt -> URL, the oldest first
 
     def __repr__(self) -> str:
@@ -55,7 +67,7 @@ class ConnectAttempts:
         try:
             while True:
                 await self._begin()
-                next_at = asyncio.get_running_loop().time() + NEXT_AFTER
+                next_at = asyncio.get_running_loop().time() + self._next_after
                 while (seconds := next_at - asyncio.get_running_loop().time()) > 0:
                     for task in await self._ended(seconds):
                         if self._has_opened(task):
@@ -68,7 +80,7 @@ class ConnectAttempts:
         try:
             await self._abort(list(self._running))
         except asyncio.CancelledError:
-            await close_connection(connection)
+            await self._close(connection)
             raise
         return connection
 
@@ -102,7 +114,7 @@ class ConnectAttempts:
             await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled() and _error_of(task) is None:
-                await close_connection(task.result())  # it has opened at the same moment
+                await self._close(task.result())  # it has opened at the same moment
 
 
 def _error_of(task: "asyncio.Task[BrokerConnection]") -> LinkError | None:

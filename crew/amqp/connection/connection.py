@@ -25,13 +25,12 @@ from crew.amqp.connection.liveness import Liveness
 from crew.amqp.connection.pika_adapter import PikaConnection
 from crew.amqp.errors import LinkError, link_error
 from crew.errors import SettingsError
+from crew.settings import Tuning
 
 logger = logging.getLogger(__name__)
 
-READ_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
 ABORT_TIMEOUT: Final = 1.0  # seconds until an aborted connection has closed its socket: it takes a moment
-CLOSE_TIMEOUT: Final = 2.0  # seconds for the broker to answer connection.close
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
 _AMQP: Final = b"AMQP"  # begins a protocol header, which is not a frame
 _TLS_ALERT: Final = 21  # type of the TLS record with which a TLS port answers anything but TLS, RFC 8446 §5.1
@@ -39,12 +38,24 @@ _HTTP: Final = b"HTTP/"
 
 
 class BrokerConnection(PikaConnection):
-    """One AMQP connection. The constructor only begins to connect: use `open_connection`."""
+    """One AMQP connection. The constructor only begins to connect: use `open_connection`.
+
+    Args:
+        read_bytes: maximum bytes of one read from the socket.
+        Others: see pika.
+    """
 
     _is_aborted = False
     _largest_frame = 2**32 + frames.ENVELOPE  # bytes, until the handshake has agreed on a size
 
-    def __init__(self, *args: Any, custom_ioloop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        custom_ioloop: asyncio.AbstractEventLoop,
+        read_bytes: int = Tuning().read_bytes,
+        **kwargs: Any,
+    ) -> None:
+        self._read_bytes = read_bytes
         self._unsent: list[bytes] = []
         self._has_sent = False
         self._is_sending_soon = False
@@ -181,7 +192,7 @@ class BrokerConnection(PikaConnection):
         With TLS a read returns one record of at most 16 KiB, and a second read is always needed: polling does not show
         bytes that OpenSSL has decrypted.
         """
-        return READ_BYTES, READ_BYTES if self.is_tls else 1
+        return self._read_bytes, self._read_bytes if self.is_tls else 1
 
     def on_stream_lost(self, error: BaseException | None) -> None:
         """Keep the error: it is more exact than that of pika."""
@@ -294,12 +305,15 @@ def _frame_size(buffer: bytes, start: int) -> int:
     return int(size) + frames.ENVELOPE
 
 
-async def open_connection(url: str, *, name: str, heartbeat: int) -> BrokerConnection:
+async def open_connection(
+    url: str, *, name: str, heartbeat: int, read_bytes: int = Tuning().read_bytes
+) -> BrokerConnection:
     """Connect to the broker at `url`.
 
     Args:
         name: name of this connection in the broker's lists.
         heartbeat: seconds.
+        read_bytes: maximum bytes of one read from the socket.
 
     Raises:
         LinkError: it failed, and a retry may help; LinkRefused: a retry does not help.
@@ -322,7 +336,9 @@ async def open_connection(url: str, *, name: str, heartbeat: int) -> BrokerConne
         parameters = _parameters(url, name, heartbeat)
     except SettingsError as error:  # it was valid when the link was made: a missing file may come back
         raise LinkError(str(error)) from None
-    connection = BrokerConnection(parameters, on_open, on_open_error, on_close, custom_ioloop=loop)
+    connection = BrokerConnection(
+        parameters, on_open, on_open_error, on_close, custom_ioloop=loop, read_bytes=read_bytes
+    )
     try:
         async with asyncio.timeout(parameters.socket_timeout):
             await asyncio.shield(opened)
@@ -346,21 +362,26 @@ async def _abort(connection: BrokerConnection, opened: "asyncio.Future[None]", e
     )
 
 
-async def close_connection(connection: BrokerConnection) -> None:
-    """Close `connection` and wait: first with connection.close; where the broker does not answer, its socket."""
+async def close_connection(connection: BrokerConnection, timeout: float = Tuning().close_timeout) -> None:
+    """Close `connection` and wait: first with connection.close; if unanswered for `timeout` seconds, its socket."""
     if not (connection.is_closed or connection.is_closing):
         connection.close()
     if not connection.is_closed:
-        await asyncio.wait([connection.ended], timeout=CLOSE_TIMEOUT)
+        await asyncio.wait([connection.ended], timeout=timeout)
     if not connection.is_closed:
-        connection.abort(LinkError(f"the broker did not answer connection.close within {CLOSE_TIMEOUT:g} s"))
+        connection.abort(LinkError(f"the broker did not answer connection.close within {timeout:g} s"))
         await asyncio.wait([connection.ended], timeout=ABORT_TIMEOUT)
 
 
 class ClosingConnections:
-    """Closes connections in the background: a slow close does not delay the next connection."""
+    """Closes connections in the background: a slow close does not delay the next connection.
 
-    def __init__(self) -> None:
+    Args:
+        timeout: seconds for the broker to answer connection.close.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -369,7 +390,7 @@ class ClosingConnections:
     def close(self, connection: BrokerConnection | None) -> None:
         """Begin to close `connection`; do nothing for None."""
         if connection is not None:
-            task = asyncio.get_running_loop().create_task(close_connection(connection))
+            task = asyncio.get_running_loop().create_task(close_connection(connection, self._timeout))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

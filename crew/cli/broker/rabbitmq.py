@@ -1,6 +1,7 @@
 """Finds the programs of the RabbitMQ that is installed on this machine."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,11 @@ HOW_TO_INSTALL: Final = (
 )
 
 
-def program(name: str) -> Path:
+def program(name: str, *, folders: Sequence[Path] = FOLDERS) -> Path:
     """Path of RabbitMQ's program `name`: "rabbitmq-server" or "rabbitmqctl", in `CREW_RABBITMQ` if that is set.
+
+    Args:
+        folders: searched before the PATH.
 
     Raises:
         SettingsError: the program is not installed.
@@ -33,7 +37,7 @@ def program(name: str) -> Path:
         raise SettingsError(
             f"CREW_RABBITMQ is {str(chosen)!r}, but there is no {name}: set it to the folder of RabbitMQ's programs"
         )
-    for folder in FOLDERS:
+    for folder in folders:
         if (folder / name).exists():
             return folder / name
     if found := shutil.which(name):

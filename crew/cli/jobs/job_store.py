@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from crew.cli.connection import CONNECT_TIMEOUT, attempts_not_logged
+from crew.cli.connection import attempts_not_logged, connect_timeout
 from crew.client import Client
 from crew.errors import SettingsError
 from crew.jobs import JobQuery, JobService, JobStatus, JobStore, Page
@@ -45,7 +45,7 @@ def with_service(database: str | None, url: str | None, action: Callable[[JobSer
             client = Client(url, name="crew", store=store)
             try:
                 with attempts_not_logged():
-                    await client.connect(timeout=CONNECT_TIMEOUT)
+                    await client.connect(timeout=connect_timeout())
                 return await action(client.jobs)
             finally:
                 await client.close()

@@ -61,8 +61,10 @@ class Calls:
         max_bytes: int = MAX_BYTES,
         max_message: int = codec.MAX_BODY,
         policy: OutboxPolicy = CALLS,
+        max_unsent: int = MAX_UNSENT,
     ) -> None:
         self._max_message = max_message
+        self._max_unsent = max_unsent
         self._decode = decode
         self._ack = ack
         self._pending = PendingCalls(limit, self._on_due, max_bytes=max_bytes)
@@ -265,5 +267,5 @@ class Calls:
         try:
             self._publishing.publish(topology.CONTROL, key, properties.of_control(control), b"", mandatory=False)
         except errors.ConnectionError:
-            if not deadline.is_past(control.deadline, time.time()) and len(self._unsent) < MAX_UNSENT:
+            if not deadline.is_past(control.deadline, time.time()) and len(self._unsent) < self._max_unsent:
                 self._unsent[control] = key

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import re
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from tornado.iostream import StreamClosedError
@@ -41,6 +41,20 @@ class JobEventsHandler(JobHandlerBase):
     Long poll: responds with the newest event as JSON, as soon as its version is above `?after=` or the job has ended,
     or after `?wait=` (default 30 s) with the current state.
     """
+
+    def initialize(
+        self, *, keepalive: float = KEEPALIVE_INTERVAL, store_retry: float = STORE_RETRY_INTERVAL, **common: Any
+    ) -> None:
+        """Set the arguments of the route.
+
+        Args:
+            keepalive: seconds without an event until something is sent. Default 15.
+            store_retry: seconds between attempts to read while the job store is unavailable. Default 0.5.
+            common: see JobHandlerBase.
+        """
+        super().initialize(**common)
+        self._keepalive = keepalive
+        self._store_retry = store_retry
 
     async def get(self, id: str) -> None:
         """Send the events, or the newest one."""
@@ -111,7 +125,7 @@ class JobEventsHandler(JobHandlerBase):
                 self.write(":\n\n")
             await self.flush()
             seen = max(seen, job.version)
-            left = KEEPALIVE_INTERVAL if until is None else min(KEEPALIVE_INTERVAL, until - time.monotonic())
+            left = self._keepalive if until is None else min(self._keepalive, until - time.monotonic())
             if job.status.is_final or self.jobs.is_closed or left <= 0:
                 return
             job = await self._changed_or_away(job, seen, left)
@@ -130,7 +144,7 @@ class JobEventsHandler(JobHandlerBase):
         try:
             return await self._changed(job.id, seen, wait)
         except ConnectionError:
-            await self._while_connected(lambda: asyncio.sleep(min(STORE_RETRY_INTERVAL, wait)))
+            await self._while_connected(lambda: asyncio.sleep(min(self._store_retry, wait)))
             return job
 
     async def _changed(self, id: str, seen: int, wait: float, *, until_leaving: bool = False) -> Job:

@@ -26,16 +26,30 @@ from crew.limits import GatewayLimits
 
 logger = logging.getLogger(__name__)
 
-CHECK_INTERVAL: Final = 1.0  # seconds
-MIN_WAIT: Final = 1.0  # seconds that a connection waits for its client before it may be closed to make room
 MIN_IDLE_WAIT: Final = 5.0  # seconds, the same between two requests
 CLOSED_AT_A_TIME: Final = 8  # connections, to make room
 RETRY_INTERVAL: Final = 0.1  # seconds until the next attempt to make room, after one that found nothing to close
 OVERFLOW: Final = 64  # connections above a limit that get a response: a refusal, or a health check
-REPORT_INTERVAL: Final = 60.0  # seconds
 TOTAL: Final = "in all"
 PER_PEER: Final = "of one address"
 IDLE_TIMEOUT: Final = "idle"  # the usual end of a connection, which is not logged
+
+
+class Intervals(msgspec.Struct, frozen=True, kw_only=True):
+    """Durations that no server needs to change; tests use others.
+
+    Attributes:
+        check: seconds between two checks of all timeouts.
+        min_wait: seconds that a connection waits for its client before it may be closed to make room.
+        report: seconds between two log lines about closed connections.
+    """
+
+    check: float = 1.0
+    min_wait: float = 1.0
+    report: float = 60.0
+
+
+DEFAULT: Final = Intervals()
 
 _OPEN_STREAMS: Final["weakref.WeakSet[HTTPConnection]"] = weakref.WeakSet()
 
@@ -101,10 +115,12 @@ class Connections:
 
     Args:
         limits: how many there may be, and how long they may take.
+        intervals: further durations.
     """
 
-    def __init__(self, limits: GatewayLimits) -> None:
+    def __init__(self, limits: GatewayLimits, intervals: Intervals = DEFAULT) -> None:
         self._limits = limits
+        self._intervals = intervals
         self._all: dict[IOStream, Connection] = {}
         self._of_peer: Counter[str] = Counter()
         self._refused: dict[IOStream, Connection] = {}
@@ -128,7 +144,7 @@ class Connections:
         if self.admit(connection) is not None and len(self._refused) > OVERFLOW:
             self._close(next(iter(self._refused.values())), "too many connections above the limit")
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
+            self._timer = asyncio.get_running_loop().call_later(self._intervals.check, self._check)
 
     def get(self, stream: IOStream) -> Connection | None:
         """The connection with this stream."""
@@ -197,15 +213,16 @@ class Connections:
         return sum(one.peer == peer for one in self._refused.values())
 
     def _is_replaceable(self, one: Connection, now: float) -> bool:
+        min_wait = self._intervals.min_wait
         match one.phase:
             case Phase.HEAD:
-                return now - one.since >= MIN_WAIT
+                return now - one.since >= min_wait
             case Phase.IDLE:
                 return now - one.since >= MIN_IDLE_WAIT
             case Phase.BODY:
                 took = now - one.since
-                return took >= MIN_WAIT and (
-                    now - one.progress_at >= MIN_WAIT or one.received < self._limits.min_rate * took
+                return took >= min_wait and (
+                    now - one.progress_at >= min_wait or one.received < self._limits.min_rate * took
                 )
             case Phase.SERVED:
                 return False
@@ -221,7 +238,7 @@ class Connections:
                 self._close(one, reason)
         self._report(now)
         if self._all:
-            self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
+            self._timer = asyncio.get_running_loop().call_later(self._intervals.check, self._check)
 
     def _reason_to_close(self, one: Connection, now: float) -> str | None:
         limits, took = self._limits, now - one.since
@@ -264,7 +281,7 @@ class Connections:
 
     def _report(self, now: float) -> None:
         """Log the closed connections by reason, at most once in each interval."""
-        if self._closed_by_reason and now - self._reported_at >= REPORT_INTERVAL:
+        if self._closed_by_reason and now - self._reported_at >= self._intervals.report:
             self._reported_at = now
             for reason, count in self._closed_by_reason.items():
                 logger.warning("connections closed: count=%d reason=%r", count, reason)

@@ -6,7 +6,7 @@ Each such request makes a line, which may contain 60 KB of what the client has s
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from tornado.log import gen_log
@@ -20,16 +20,21 @@ MAX_KINDS: Final = 100  # of lines, counted at a time
 
 
 class PeerLog(logging.Filter):
-    """Shortens and escapes each line, and passes at most `LINES` of a kind in each `INTERVAL`."""
+    """Shortens and escapes each line, and passes at most `LINES` of a kind in each `INTERVAL`.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds. Default: time.monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._since = 0.0  # time.monotonic()
+        self._clock = clock
+        self._since = 0.0  # by the clock, when the interval began
         self._seen: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether `record` is logged."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._since >= INTERVAL:
             self._since = now
             self._report()
@@ -51,9 +56,9 @@ class PeerLog(logging.Filter):
 
 
 @contextlib.contextmanager
-def bounded() -> Iterator[None]:
-    """Limit these log lines until the end of the block."""
-    bounds = PeerLog()
+def bounded(clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Limit these log lines until the end of the block; for `clock` see PeerLog."""
+    bounds = PeerLog(clock)
     gen_log.addFilter(bounds)
     try:
         yield

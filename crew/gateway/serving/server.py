@@ -24,7 +24,16 @@ from crew.client import Client
 from crew.duration import Duration, parse_duration
 from crew.errors import SettingsError
 from crew.gateway.serving import peer_log
-from crew.gateway.serving.connections import PER_PEER, TOTAL, Connection, Connections, Phase, is_open_stream
+from crew.gateway.serving.connections import (
+    DEFAULT,
+    PER_PEER,
+    TOTAL,
+    Connection,
+    Connections,
+    Intervals,
+    Phase,
+    is_open_stream,
+)
 from crew.gateway.serving.listener import Listener, raise_open_files_limit
 from crew.gateway.serving.refusals import ConnectionLimitHandler, DrainingHandler
 from crew.limits import GatewayLimits
@@ -155,9 +164,9 @@ class DrainingServer(HTTPServer):
         self._refuses = False
         self._connected = Connections(GatewayLimits())
 
-    def limit(self, limits: GatewayLimits) -> None:
-        """Set the limits of connections. Call it before the server listens."""
-        self._connected = Connections(limits)
+    def limit(self, limits: GatewayLimits, intervals: Intervals = DEFAULT) -> None:
+        """Set the limits of connections, and how often they are checked. Call it before the server listens."""
+        self._connected = Connections(limits, intervals)
 
     def make_room(self) -> bool:
         """Close connections that wait for their clients; return whether any was closed."""

@@ -10,7 +10,6 @@ from crew.jobs.maintenance.service import INTERVAL, Service
 from crew.jobs.store.store import Store
 
 REPORT_DELAY: Final = 1.0  # seconds that a worker may take to report a start; clocks are in step to a second
-RECONNECT: Final = 2.0  # seconds that workers may take longer than a gateway to reconnect after an outage
 
 
 class Expire(Service):
@@ -40,7 +39,9 @@ class Expire(Service):
         """Expire the jobs that are due."""
         now = self._clock()
         due = now - REPORT_DELAY
-        if await self._store.overdue(due, 1) and await self._watermark.has_passed(now, observed=RECONNECT):
+        if await self._store.overdue(due, 1) and await self._watermark.has_passed(
+            now, observed=self._store.tuning.reconnect
+        ):
             ids = await self._store.overdue(due, MAX_ENDED)
             message = "no worker took the job in time"
             kind = "ExpirationError"

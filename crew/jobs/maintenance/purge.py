@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from crew.jobs.maintenance.service import INTERVAL, Service
 from crew.jobs.store.store import Store
+from crew.jobs.store.update import MAX_PURGED
 
 
 class Purge(Service):
@@ -12,14 +13,23 @@ class Purge(Service):
 
     Args:
         clock: epoch seconds.
+        batch: records that are deleted at a time.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float] = time.time,
+        interval: float = INTERVAL,
+        batch: int = MAX_PURGED,
+    ) -> None:
         super().__init__(interval=interval)
+        self._batch = batch
         self._store = store
         self._clock = clock
 
     async def step(self) -> None:
         """Delete until none is due."""
-        while await self._store.purge(self._clock()):
+        while await self._store.purge(self._clock(), most=self._batch):
             pass

@@ -12,7 +12,6 @@ from crew.jobs.publisher import Publisher
 from crew.jobs.store.store import Store
 
 MAX_CLAIMED: Final = 200  # jobs that are claimed at a time
-RETRY_FULL: Final = 5.0  # seconds until an accepted job is published again, if its queue was full
 
 
 class Republish(Service):
@@ -55,7 +54,7 @@ class Republish(Service):
         try:
             return await self._publisher.publish(job)
         except Overloaded:
-            await self._store.postpone(job.id, self._clock() + RETRY_FULL)
+            await self._store.postpone(job.id, self._clock() + self._store.tuning.retry_full)
             return False
         except (TaskError, TooLarge) as error:
             message = f"the job was accepted, but could not be published: {error}"

@@ -79,6 +79,7 @@ class Watermark(Service):
         publish: starts to publish an event to the other gateways of the store.
         clock: epoch seconds; monotonic: seconds.
         interval: seconds between two checks of the clocks.
+        max_gap: seconds between two steps, above which this process was stopped or its host has slept. Default 10.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Watermark(Service):
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         interval: float = INTERVAL,
+        max_gap: float = MAX_GAP,
     ) -> None:
         super().__init__(interval=interval)
+        self._max_gap = max_gap
         self._depth = depth
         self._settle = settle
         self._publish = publish
@@ -128,7 +131,7 @@ class Watermark(Service):
         self._checked = clock, monotonic
         if abs(went - passed) > MAX_CLOCK_STEP:
             self._at = None  # by the clock of before
-        if abs(went - passed) > MAX_CLOCK_STEP or passed > MAX_GAP:
+        if abs(went - passed) > MAX_CLOCK_STEP or passed > self._max_gap:
             self._observe_again()
 
     def _observe_again(self) -> None:

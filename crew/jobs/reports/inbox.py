@@ -5,28 +5,23 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from crew.amqp import Consumer, Delivery
 from crew.errors import ConnectionError
 from crew.jobs.job import JobStatus
 from crew.jobs.reports import report
-from crew.jobs.reports.progress_watch import CHECK_INTERVAL, ProgressWatch
+from crew.jobs.reports.progress_watch import ProgressWatch
 from crew.jobs.reports.refused_reports import REJECTED, UNREADABLE, RefusedReports
 from crew.jobs.reports.report import Report
 from crew.jobs.store.errors import Rejected
 from crew.jobs.store.store import Store
 from crew.jobs.store.update import AppliedReport
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import properties, revocation_request
 from crew.protocol.message import RevocationRequest
 from crew.protocol.properties import MalformedMessage
 
 logger = logging.getLogger(__name__)
-
-PREFETCH: Final = 100  # messages, of up to 16 MiB each: they stay in memory until they are committed
-RETRY_STORE: Final = 1.0  # seconds until an unavailable store is tried again
-RETRY_REPORT: Final = 1.0  # seconds until a report that failed for an unknown reason is retried; doubled each time
-MAX_RETRY_REPORT: Final = 30.0  # seconds
 
 
 @dataclasses.dataclass(eq=False)
@@ -35,7 +30,7 @@ class ReceivedReport:
 
     Attributes:
         report: the decoded report, or the error that replaces it.
-        since: when it arrived, time.monotonic().
+        since: when it arrived, by the clock of the inbox.
         tries: attempts to record it that failed for an unknown reason.
         is_replaced: whether `report` is an error that replaces a result that the database rejected.
     """
@@ -53,6 +48,8 @@ class Inbox:
     Args:
         on_applied: called with the results of committed reports.
         on_revocation_request: called with the request of a worker for revoked jobs.
+        tuning: durations and sizes.
+        clock: seconds. Default: time.monotonic.
     """
 
     def __init__(
@@ -61,8 +58,12 @@ class Inbox:
         *,
         on_applied: Callable[[Sequence[AppliedReport]], object],
         on_revocation_request: Callable[[RevocationRequest], object],
+        tuning: JobTuning = DEFAULT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._tuning = tuning
+        self._clock = clock
         self._on_applied = on_applied
         self._on_revocation_request = on_revocation_request
         self._received: list[ReceivedReport] = []
@@ -70,7 +71,7 @@ class Inbox:
         self._retries: dict[ReceivedReport, asyncio.TimerHandle] = {}
         self._released = asyncio.Event()  # set, and replaced, when reports are no longer held
         self._refused = RefusedReports()
-        self._watch = ProgressWatch(self._oldest)
+        self._watch = ProgressWatch(self._oldest, clock, stalled_after=tuning.stalled_after)
         self._watching: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +86,7 @@ class Inbox:
     @property
     def consumer(self) -> Consumer:
         """The consumer of the queue of the store; the store must be open."""
-        return Consumer(self._store.queue, self.on_delivery, PREFETCH)
+        return Consumer(self._store.queue, self.on_delivery, self._tuning.prefetch)
 
     @property
     def obstacle(self) -> str | None:
@@ -109,12 +110,12 @@ class Inbox:
             if timer is not None:
                 timer.cancel()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=RETRY_STORE)
+            await asyncio.wait([self._task], timeout=self._tuning.retry_store)
         if self._task is not None:
             self._task.cancel()
 
     def on_delivery(self, delivery: Delivery) -> None:
-        """Take a message. An unreadable one is acknowledged and discarded: else it would occupy PREFETCH forever."""
+        """Take a message. An unreadable one is acknowledged and discarded: else it would use the prefetch forever."""
         try:
             if delivery.properties.type == revocation_request.TYPE:
                 self._on_revocation_request(revocation_request.to_request(delivery.properties, delivery.body))
@@ -128,7 +129,7 @@ class Inbox:
             self._refused.discard(UNREADABLE, delivery.queue, error)
             self._acknowledge(delivery)
             return
-        self._received.append(ReceivedReport(delivery, decoded, time.monotonic()))
+        self._received.append(ReceivedReport(delivery, decoded, self._clock()))
         self._start()
 
     def on_lost(self) -> None:
@@ -145,22 +146,21 @@ class Inbox:
         if self._task is None:
             self._task = loop.create_task(self._run(), name="job inbox")
         if self._watching is None and not self._is_closed:
-            self._watching = loop.call_later(CHECK_INTERVAL, self._check_progress)
+            self._watching = loop.call_later(self._tuning.progress_check, self._check_progress)
 
     def _check_progress(self) -> None:
         """Check for progress at intervals, while there are reports."""
         self._watch.check()
-        self._watching = (
-            asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_progress) if len(self) else None
-        )
+        loop, interval = asyncio.get_running_loop(), self._tuning.progress_check
+        self._watching = loop.call_later(interval, self._check_progress) if len(self) else None
 
     def _oldest(self) -> float | None:
         """When the oldest report arrived that blocks others.
 
-        A report that is being retried blocks others only if such reports use up PREFETCH.
+        A report that is being retried blocks others only if such reports use up the prefetch.
         """
         waiting = [*self._batch, *self._received]
-        if len(self) >= PREFETCH:
+        if len(self) >= self._tuning.prefetch:
             waiting += self._retries
         else:
             waiting = [one for one in waiting if not one.tries]
@@ -171,7 +171,7 @@ class Inbox:
         self._watch.progressed()
 
     async def _run(self) -> None:
-        """Commit batch after batch. No error ends this: a report that is never acknowledged occupies PREFETCH."""
+        """Commit batch after batch. No error ends this: a report that is never acknowledged occupies the prefetch."""
         try:
             while self._received:
                 self._batch, self._received = self._received, []
@@ -179,7 +179,7 @@ class Inbox:
                 self._batch = []
                 self._release()
                 if is_unavailable:
-                    await asyncio.sleep(RETRY_STORE)
+                    await asyncio.sleep(self._tuning.retry_store)
                     self.on_lost()  # over a new connection, the broker has delivered these reports again
         finally:
             self._batch = []
@@ -244,7 +244,7 @@ class Inbox:
                 type(error).__name__,
                 error,
             )
-        wait = min(RETRY_REPORT * 2.0 ** min(one.tries - 1, 10), MAX_RETRY_REPORT)
+        wait = min(self._tuning.retry_report * 2.0 ** min(one.tries - 1, 10), self._tuning.max_retry_report)
         self._retries[one] = asyncio.get_running_loop().call_later(wait, self._retry, one)
 
     def _retry(self, one: ReceivedReport) -> None:

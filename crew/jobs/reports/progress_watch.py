@@ -3,12 +3,10 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+
+from crew.jobs.tuning import DEFAULT
 
 logger = logging.getLogger(__name__)
-
-STALLED_AFTER: Final = 30.0  # seconds: longer than a busy database needs for one batch
-CHECK_INTERVAL: Final = 5.0  # seconds
 
 
 class ProgressWatch:
@@ -18,10 +16,18 @@ class ProgressWatch:
         oldest: returns when the oldest report arrived that waits and blocks others (time.monotonic()); None if there is
             none.
         clock: seconds; for tests.
+        stalled_after: seconds without a recorded report, after which no job ends.
     """
 
-    def __init__(self, oldest: Callable[[], float | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        oldest: Callable[[], float | None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        stalled_after: float = DEFAULT.stalled_after,
+    ) -> None:
         self._oldest = oldest
+        self._stalled_after = stalled_after
         self._clock = clock
         self._progressed_at = clock()
         self._stalled_since: float | None = None
@@ -35,7 +41,7 @@ class ProgressWatch:
             self._stalled_since = None
 
     def check(self) -> None:
-        """Log an error if nothing has been recorded for `STALLED_AFTER` seconds."""
+        """Log an error if nothing has been recorded for a while."""
         if (obstacle := self.obstacle()) is not None and self._stalled_since is None:
             self._stalled_since = self._since()
             logger.error("%s", obstacle)
@@ -43,7 +49,7 @@ class ProgressWatch:
     def obstacle(self) -> str | None:
         """Why no job ends, in one sentence; None if reports are recorded, or there are none."""
         since = self._since()
-        if since is None or (seconds := self._clock() - since) < STALLED_AFTER:
+        if since is None or (seconds := self._clock() - since) < self._stalled_after:
             return None
         why = f"; the last error: {self.last_error}" if self.last_error else ""
         return f"job reports arrive, but none has been recorded for {seconds:.0f} s, so no job ends{why}"

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from crew.errors import ConnectionError
@@ -16,15 +17,19 @@ class Availability:
 
     Reads and writes are recorded separately: a full disk or a read-only server refuses writes and serves reads.
 
+    Args:
+        clock: seconds. Default: time.monotonic.
+
     Attributes:
         is_logged: whether outages are logged. False for a command, which reports the error itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_logged = False
+        self._clock = clock
         self._errors: dict[str, ConnectionError] = {}  # by kind of use
-        self._outage_began: float | None = None  # time.monotonic()
-        self._last_failure = 0.0  # time.monotonic()
+        self._outage_began: float | None = None  # by the clock
+        self._last_failure = 0.0  # by the clock
 
     def __repr__(self) -> str:
         return f"<Availability: {self.error or 'available'}>"
@@ -37,7 +42,7 @@ class Availability:
     def failed(self, use: str, error: ConnectionError) -> None:
         """Record that a use of the store ("open", "read" or "write") has failed."""
         self._errors[use] = error
-        self._last_failure = time.monotonic()
+        self._last_failure = self._clock()
         if self._outage_began is None:
             self._outage_began = self._last_failure
             if self.is_logged:
@@ -48,7 +53,7 @@ class Availability:
         if self._outage_began is None:
             return
         self._errors.pop(use, None)
-        now = time.monotonic()
+        now = self._clock()
         if not self._errors and now - self._last_failure >= QUIET_FOR:
             if self.is_logged:
                 logger.warning("job store available again after %.1f s", now - self._outage_began)

@@ -23,12 +23,12 @@ from crew.errors import ConnectionError, CrewError, SettingsError
 from crew.jobs.store import errors
 from crew.jobs.store.availability import Availability
 from crew.jobs.store.schema import migrate
+from crew.jobs.tuning import DEFAULT
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
 DRIVERS: Final = {SQLITE: "sqlite+aiosqlite", POSTGRESQL: "postgresql+asyncpg"}
 BUSY: Final = 10.0  # seconds that SQLite waits for another process to end its transaction
-CONNECT_WITHIN: Final = 10.0  # seconds
 ANSWER_WITHIN: Final = 60.0  # seconds that PostgreSQL has for one statement: a frozen server is unavailable, too
 _SUFFIXES: Final = ("-wal", "-shm", "-journal")  # https://www.sqlite.org/tempfiles.html
 READERS: Final = 4  # connections for reading beside the one that writes
@@ -56,13 +56,15 @@ class Database:
 
     Args:
         url: like sqlite:///.crew/jobs.db or postgresql://user:password@host/name.
+        connect_timeout: seconds for a connection to PostgreSQL.
 
     Raises:
         SettingsError: the URL cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, connect_timeout: float = DEFAULT.connect_timeout) -> None:
         self._url = _parse(url)
+        self._connect_timeout = connect_timeout
         self._dsn = f"{POSTGRESQL}://{url.partition('://')[2]}"
         self._engine: AsyncEngine | None = None
         self.id = ""  # of the store; known once the database is open
@@ -256,7 +258,8 @@ class Database:
             event.listen(engine.sync_engine, "begin", _begin_sqlite)
             return engine
         # The driver itself parses the URL: it supports sslmode, many hosts, sockets and password files, as psql does.
-        args = {"dsn": self._dsn, "timeout": CONNECT_WITHIN, "command_timeout": ANSWER_WITHIN, **UNNAMED_STATEMENTS}
+        timeouts = {"timeout": self._connect_timeout, "command_timeout": ANSWER_WITHIN}
+        args = {"dsn": self._dsn, **timeouts, **UNNAMED_STATEMENTS}
         engine = create_async_engine(f"{driver}://", connect_args=args, **options)
         event.listen(engine.sync_engine, "connect", self._on_connected)
         event.listen(engine.sync_engine, "checkout", self._refuse_broken)

@@ -14,10 +14,12 @@ class StoreProbe:
 
     Args:
         check: raises CrewError if the store cannot be used.
+        timeout: seconds for the check. Default 2.
     """
 
-    def __init__(self, check: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, check: Callable[[], Coroutine[Any, Any, None]], *, timeout: float = ANSWERS_WITHIN) -> None:
         self._check = check
+        self._timeout = timeout
         self._checking: asyncio.Task[None] | None = None
 
     async def obstacle(self) -> str | None:
@@ -26,9 +28,9 @@ class StoreProbe:
             self._checking = asyncio.get_running_loop().create_task(self._check(), name="job store probe")
             self._checking.add_done_callback(self._on_checked)
         checking = self._checking
-        done, _ = await asyncio.wait([checking], timeout=ANSWERS_WITHIN)
+        done, _ = await asyncio.wait([checking], timeout=self._timeout)
         if not done:
-            return f"the job store has not answered within {ANSWERS_WITHIN:g} s"
+            return f"the job store has not answered within {self._timeout:g} s"
         if checking.cancelled():
             return "the client was closed"
         error = checking.exception()

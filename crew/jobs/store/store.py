@@ -18,9 +18,9 @@ from crew.jobs.store.group_read import GroupRead
 from crew.jobs.store.insert import InsertResult
 from crew.jobs.store.query import JobQuery, Page
 from crew.jobs.store.update import AppliedReport
+from crew.jobs.tuning import DEFAULT, JobTuning
 from crew.protocol import topology
 
-CLOSE_WITHIN: Final = 5.0  # seconds for the last writes
 MAX_RESULT: Final = 16 * 1024 * 1024  # bytes, encoded and compressed
 
 
@@ -28,22 +28,23 @@ class Store:
     """The records of jobs in a database: `crew.jobs.JobStore` without the service that runs the jobs.
 
     Args:
-        url, max_result: see `crew.jobs.JobStore`.
+        url, max_result, tuning: see `crew.jobs.JobStore`.
 
     What its methods raise:
         ConnectionError: the database is unavailable.
         SettingsError: the file is no database, or a newer crew has made its tables.
     """
 
-    def __init__(self, url: str | None = None, *, max_result: int = MAX_RESULT) -> None:
+    def __init__(self, url: str | None = None, *, max_result: int = MAX_RESULT, tuning: JobTuning = DEFAULT) -> None:
         self._url = settings.database_url(url)
+        self.tuning = tuning
         self._reset()
         self.max_result = max_result
         forks.register(self)
 
     def _reset(self) -> None:
         """Start without connections: in a new process, or on another event loop."""
-        self._database = Database(self._url)
+        self._database = Database(self._url, connect_timeout=self.tuning.connect_timeout)
         self._writer = GroupCommit(self._database)
         self._reader = GroupRead(self._database, query.several_with_bodies)
         self._reader_with_results = GroupRead(self._database, query.several_with_results)
@@ -81,10 +82,10 @@ class Store:
         await self._database.open()
 
     async def close(self) -> None:
-        """Finish the writes, for up to `CLOSE_WITHIN` if the server does not answer, and disconnect; idempotent."""
+        """Finish the writes, for up to 5 s if the server does not answer, and disconnect; idempotent."""
         readers = self._reader, self._reader_with_results, self._reader_with_requests, self._reader_without_bodies
         drains = [asyncio.create_task(one.drain()) for one in (self._writer, *readers)]
-        _, unfinished = await asyncio.wait(drains, timeout=CLOSE_WITHIN)
+        _, unfinished = await asyncio.wait(drains, timeout=self.tuning.close_timeout)
         if unfinished:
             self._database.terminate()
             await asyncio.wait(unfinished)
@@ -146,9 +147,9 @@ class Store:
         """Delete the result of the job; whether there was one."""
         return await self._writer.write(update.delete_results, id)
 
-    async def purge(self, now: float) -> int:
-        """Delete some records whose time to live is over; the count, 0 when none is left."""
-        return await self._writer.write(update.purge, now)
+    async def purge(self, now: float, *, most: int = update.MAX_PURGED) -> int:
+        """Delete at most this many records whose time to live is over; the count, 0 when none is left."""
+        return await self._writer.write(update.purge, (now, most))
 
     async def delete_ended(self, ids: Sequence[str]) -> int:
         """Delete the records of those jobs that have ended and are in no queue; the count."""

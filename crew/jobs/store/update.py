@@ -99,11 +99,11 @@ async def claim(connection: AsyncConnection, claims: Sequence[tuple[float, float
     return [await _claim(connection, *one) for one in claims]
 
 
-async def purge(connection: AsyncConnection, instants: Sequence[float]) -> list[int]:
-    """For each instant: delete a bounded number of records that are to be purged by then; the count."""
+async def purge(connection: AsyncConnection, purges: Sequence[tuple[float, int]]) -> list[int]:
+    """For each of (now, most): delete at most this many records that are to be purged by then; the count."""
     counts = []
-    for now in instants:
-        due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(MAX_PURGED)
+    for now, most in purges:
+        due = select(jobs.c.id).where(jobs.c.purge_at <= now).limit(most)
         counts.append((await connection.execute(delete(jobs).where(jobs.c.id.in_(due)))).rowcount)
     return counts
 

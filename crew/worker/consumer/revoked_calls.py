@@ -6,6 +6,7 @@ reports the start, and the gateway answers with a cancel.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from crew.protocol.message import Control
@@ -13,7 +14,7 @@ from crew.protocol.revocation_request import digest
 from crew.worker.execution.interrupt import InterruptReason
 
 SWEEP_EVERY: Final = 1_000  # cancels
-MAX_REVOKED: Final = 100_000  # cancels of each kind: those of calls never displace those of jobs
+MAX_REVOKED: Final = 100_000  # cancels of each kind
 MAX_STORES: Final = 100  # stores whose revoked jobs are remembered
 
 _JOB: Final = "job"
@@ -21,11 +22,22 @@ _Key = tuple[str, float | str | None]  # id; deadline, _JOB, or None for a cance
 
 
 class RevokedCalls:
-    """Calls that must not start, by id and deadline, as a later call may have the same id."""
+    """Calls that must not start, by id and deadline, as a later call may have the same id.
 
-    def __init__(self) -> None:
+    Args:
+        most: cancels of each kind that are remembered: those of calls never displace those of jobs. Default 100,000.
+        sweep_every: cancels between two sweeps. Default 1,000.
+        wall: epoch seconds. Default: time.time.
+    """
+
+    def __init__(
+        self, *, most: int = MAX_REVOKED, sweep_every: int = SWEEP_EVERY, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._most = most
+        self._sweep_every = sweep_every
+        self._wall = wall
         self._reasons: dict[_Key, InterruptReason] = {}
-        self._sweep_at = SWEEP_EVERY
+        self._sweep_at = sweep_every
         self._revoked_jobs: dict[str, tuple[str, frozenset[bytes]]] = {}  # queue of a store -> question, job digests
 
     def __len__(self) -> int:
@@ -45,7 +57,7 @@ class RevokedCalls:
         self._reasons.pop(key, None)
         self._reasons[key] = reason_of(control)
         if len(self._reasons) >= self._sweep_at:
-            self._sweep(time.time())
+            self._sweep(self._wall())
 
     def set_revoked_jobs(self, queue: str, question: str, digests: frozenset[bytes]) -> None:
         """Set the revoked jobs of one store.
@@ -71,13 +83,13 @@ class RevokedCalls:
         return reason
 
     def _sweep(self, now: float) -> None:
-        """Forget calls whose deadline has passed, and the oldest of each kind above `MAX_REVOKED`."""
+        """Forget calls whose deadline has passed, and the oldest of each kind above the limit."""
         kinds: dict[object, list[_Key]] = {}
         for key in self._reasons:
             if not isinstance(key[1], float) or key[1] > now:
                 kinds.setdefault(type(key[1]), []).append(key)
-        self._reasons = {key: self._reasons[key] for keys in kinds.values() for key in keys[-MAX_REVOKED:]}
-        self._sweep_at = len(self._reasons) + SWEEP_EVERY
+        self._reasons = {key: self._reasons[key] for keys in kinds.values() for key in keys[-self._most :]}
+        self._sweep_at = len(self._reasons) + self._sweep_every
 
 
 def reason_of(control: Control) -> InterruptReason:

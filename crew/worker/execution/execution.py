@@ -301,7 +301,15 @@ class Execution:
 
         This does not stop the task: its executor does, and only for the caller that gets True here.
         """
-        if not self.state.decide(Decision(interrupted(self, reason), reason, time.monotonic())):
+        now = time.monotonic()
+        result = interrupted(
+            self.call,
+            reason,
+            ran=now - (self.times.started or now),
+            runs_once=self.runs_once,
+            waits_for=self.waits_for,
+        )
+        if not self.state.decide(Decision(result, reason, now)):
             return False
         self.canceled.set()
         return True

@@ -1,15 +1,11 @@
 """The result of an interrupted execution: what its caller gets, by the reason of the interrupt."""
 
-import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from crew.protocol.failure import Failure
-from crew.protocol.message import Outcome
+from crew.protocol.message import Call, Outcome
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import REDELIVERED, Result, failed_with, timed_out, worker_lost
-
-if TYPE_CHECKING:
-    from crew.worker.execution.execution import Execution
 
 
 class NestedCall(Protocol):
@@ -24,21 +20,25 @@ class NestedCall(Protocol):
         """Whether a worker has started it."""
 
 
-def interrupted(execution: "Execution", reason: InterruptReason) -> Result:
-    """The result of `execution`, which `reason` interrupts."""
-    task = execution.task.name
+def interrupted(
+    call: Call, reason: InterruptReason, *, ran: float, runs_once: bool, waits_for: NestedCall | None
+) -> Result:
+    """The result of `call`, whose execution is interrupted.
+
+    Args:
+        ran: seconds that its task has run.
+        runs_once: whether its delivery was acknowledged at its start.
+        waits_for: the nested call whose value its task waits for.
+    """
+    task = call.task
     match reason:
         case InterruptReason.TIMEOUT:
-            now = time.monotonic()
-            ran = now - (execution.times.started or now)
-            return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(execution.waits_for)}")
+            return timed_out(f"task {task!r} was interrupted after {ran:.3f} s{_waiting(waits_for)}")
         case InterruptReason.CANCELED:
             return failed_with(Outcome.CANCELED, Failure(type_name="Canceled", message=f"task {task!r} was canceled"))
-        case InterruptReason.DRAIN if execution.call.persistent and (
-            execution.runs_once or execution.call.start_by is not None
-        ):
+        case InterruptReason.DRAIN if call.persistent and (runs_once or call.start_by is not None):
             return worker_lost(f"the worker of task {task!r} was stopped while it ran", retry_after=0.0)
-        case InterruptReason.DRAIN if execution.call.persistent:
+        case InterruptReason.DRAIN if call.persistent:
             return REDELIVERED
         case InterruptReason.DRAIN:
             return worker_lost(

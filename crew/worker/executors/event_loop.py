@@ -40,12 +40,21 @@ class EventLoopExecutor:
         on_started: called with each execution on the I/O thread.
         on_ended: called with each execution, on the loop of this executor or on the I/O thread.
         io: the I/O thread.
+        blocked_after: seconds without a reaction after which the loop counts as blocked. Default 0.5.
     """
 
     has_timer = False
 
     def __init__(
-        self, slots: int, buffer: Buffer, held: Held, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread
+        self,
+        slots: int,
+        buffer: Buffer,
+        held: Held,
+        *,
+        on_started: OnExecution,
+        on_ended: OnExecution,
+        io: IoThread,
+        blocked_after: float = BLOCKED_AFTER,
     ) -> None:
         self.slots = slots
         self._buffer = buffer
@@ -53,6 +62,7 @@ class EventLoopExecutor:
         self._on_started = on_started
         self._on_ended = on_ended
         self._io = io
+        self._blocked_after = blocked_after
         self._loop = asyncio.new_event_loop()
         self._mailbox = Mailbox(self._loop)
         self._thread: threading.Thread | None = None
@@ -181,7 +191,7 @@ class EventLoopExecutor:
 
     def _is_blocked(self) -> bool:
         probed_at = self._probed_at
-        return probed_at is not None and time.monotonic() - probed_at >= BLOCKED_AFTER
+        return probed_at is not None and time.monotonic() - probed_at >= self._blocked_after
 
 
 def _is_in_coroutine(frame: FrameType | None) -> bool:

@@ -39,16 +39,26 @@ class MainThreadExecutor:
 
     Args:
         on_started, on_ended: called with each execution, in the main thread.
+        resend: seconds between two interrupts of one task. Default 1.
     """
 
     slots = 1
     has_timer = True
 
-    def __init__(self, buffer: Buffer, held: Held, *, on_started: OnExecution, on_ended: OnExecution) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        held: Held,
+        *,
+        on_started: OnExecution,
+        on_ended: OnExecution,
+        resend: float = RESEND_INTERVAL,
+    ) -> None:
         self._held = held
         self._buffer = buffer
         self._on_started = on_started
         self._on_ended = on_ended
+        self._resend = resend
         self._current: Execution | None = None
 
     def fill(self) -> None:
@@ -129,5 +139,5 @@ class MainThreadExecutor:
                 return
             if not execution.interrupt(InterruptReason.TIMEOUT):
                 return
-        set_alarm(now + RESEND_INTERVAL)
+        set_alarm(now + self._resend)
         execution.raise_interrupt(now)

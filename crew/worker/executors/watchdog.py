@@ -58,13 +58,17 @@ class Watchdog:
 
     Args:
         grace: seconds between the first interrupt and `on_stuck`.
+        resend: seconds between two interrupts of one task. Default 1.
     """
 
-    def __init__(self, executor: Executor, watched: Watched, held: Held, *, grace: float) -> None:
+    def __init__(
+        self, executor: Executor, watched: Watched, held: Held, *, grace: float, resend: float = RESEND_INTERVAL
+    ) -> None:
         self._held = held
         self._executor = executor
         self._watched = watched
         self._grace = grace
+        self._resend = resend
         self._timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
@@ -135,12 +139,12 @@ class Watchdog:
 
     def _enforce(self, execution: Execution, now: float, late: float) -> None:
         """Interrupt it `late` seconds after its limit. An executor with a timer first has some time to do so itself."""
-        again = RESEND_INTERVAL
+        again = self._resend
         if self._executor.has_timer:
             again += TIMER_DELAY
             if late < TIMER_DELAY:
                 return
-        is_due = now - execution.interruption.requested_at >= RESEND_INTERVAL
+        is_due = now - execution.interruption.requested_at >= self._resend
         if is_due and not execution.interruption.was_raised_lately(now, within=again):
             self.interrupt(execution, InterruptReason.TIMEOUT)
         if late >= self._grace and execution.is_interrupted:

@@ -12,10 +12,15 @@ from crew.worker.replies.reply_publisher import ReplyPublisher
 
 
 class Heartbeat:
-    """Heartbeat of all running jobs of a process, with one timer. All methods run on the I/O thread."""
+    """Heartbeat of all running jobs of a process, with one timer. All methods run on the I/O thread.
 
-    def __init__(self, replies: ReplyPublisher) -> None:
+    Args:
+        every: seconds between two heartbeats. Default 30.
+    """
+
+    def __init__(self, replies: ReplyPublisher, *, every: float = HEARTBEAT_EVERY) -> None:
         self._replies = replies
+        self._every = every
         self._running: dict[Execution, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -28,7 +33,7 @@ class Heartbeat:
             return
         self._running[execution] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)
+            self._timer = asyncio.get_running_loop().call_later(self._every, self._beat)
 
     def remove(self, execution: Execution) -> None:
         """Stop the heartbeat of a job; ignored if it has none."""
@@ -46,4 +51,4 @@ class Heartbeat:
         for execution in self._running:
             self._replies.announce(execution.call, execution.started_run())
         if self._running:
-            self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_EVERY, self._beat)
+            self._timer = asyncio.get_running_loop().call_later(self._every, self._beat)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from crew.amqp import Link
+from crew.protocol.deadline import HEARTBEAT_EVERY
 from crew.worker.execution.execution import Execution
 from crew.worker.job_reports.heartbeat import Heartbeat
 from crew.worker.job_reports.progress import Progress
@@ -19,12 +20,20 @@ class JobReports:
         tasks: names of the tasks that it serves.
         publishing: its publishing link.
         mailbox: of the I/O thread.
+        heartbeat: seconds between two heartbeats of a job. Default 30.
     """
 
     def __init__(
-        self, worker: str, tasks: Iterable[str], *, publishing: Link, replies: ReplyPublisher, mailbox: Mailbox
+        self,
+        worker: str,
+        tasks: Iterable[str],
+        *,
+        publishing: Link,
+        replies: ReplyPublisher,
+        mailbox: Mailbox,
+        heartbeat: float = HEARTBEAT_EVERY,
     ) -> None:
-        self.heartbeat = Heartbeat(replies)
+        self.heartbeat = Heartbeat(replies, every=heartbeat)
         self.progress = Progress(mailbox, replies)
         self.revocation_sync = RevocationSync(worker, tasks, publishing=publishing)
         self._replies = replies

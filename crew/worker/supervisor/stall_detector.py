@@ -33,12 +33,22 @@ class StallDetector:
     Args:
         grace: seconds between the interrupt of a task and the end of its process.
         silence: seconds after which a process is stalled if its I/O thread has not run.
+        wakes_within: seconds for a silent process to wake, after its whole host was suspended. Default 2 intervals of
+            its liveness mark.
     """
 
-    def __init__(self, shared_state: SharedState, *, grace: float, silence: float = math.inf) -> None:
+    def __init__(
+        self,
+        shared_state: SharedState,
+        *,
+        grace: float,
+        silence: float = math.inf,
+        wakes_within: float = WAKES_WITHIN,
+    ) -> None:
         self._shared_state = shared_state
         self._grace = grace + OVERDUE_AFTER
         self._silence = silence
+        self._wakes_within = wakes_within
 
     def check(self, children: Iterable[ChildProcess]) -> None:
         """Check all `children`, and dump or kill those that are stalled."""
@@ -53,7 +63,7 @@ class StallDetector:
             return math.inf
         if child.suspects:
             return child.suspected_at + DUMP_WITHIN
-        stall = child.stalled_at + WAKES_WITHIN if child.stalled_at else self._stalled_from(child)
+        stall = child.stalled_at + self._wakes_within if child.stalled_at else self._stalled_from(child)
         return min(min([now, *self._shared_state.limits(child.number)]) + self._grace, stall)
 
     # --- a task runs on ---------------------------------------------------------------------------------------------
@@ -87,7 +97,7 @@ class StallDetector:
         elif not child.stalled_at:
             child.stalled_at = now
             child.signal(DUMP_STACKS)
-        elif now >= child.stalled_at + WAKES_WITHIN:
+        elif now >= child.stalled_at + self._wakes_within:
             child.stalled_at = math.inf  # it is killed once
             logger.error(
                 "worker process stalled, killing it: its I/O thread has not run for %.1f s (stacks are above) pid=%d",

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from crew.worker.posix import orphans
-from crew.worker.posix.process_end import EXIT_TIMEOUT, FLUSH_TIMEOUT
 from crew.worker.shared_state.exit_status import (
     EXIT_BROKEN,
     EXIT_DRAINED,
@@ -32,15 +31,13 @@ from crew.worker.supervisor.child_process import ChildProcess
 from crew.worker.supervisor.fork import RunChild, fork
 from crew.worker.supervisor.reload import OldProcess
 from crew.worker.supervisor.stall_detector import StallDetector
+from crew.worker.supervisor.timing import DEFAULT, Timing
 
 logger = logging.getLogger(__name__)
 
-FIRST_DELAY: Final = 0.1  # seconds before a process that died soon after its start is restarted; doubles each time
-LONGEST_DELAY: Final = 5.0
 STABLE_AFTER: Final = 5.0  # seconds after its start: a process that dies later is restarted without a delay
 MAX_FAILED_STARTS: Final = 5  # processes in a row that die before they are ready: then the supervisor exits
 EXPECTED_EXITS: Final = (EXIT_DRAINED, EXIT_NOT_STARTED, EXIT_REPLACE, EXIT_REFUSED)  # if the process ran no call
-KILL_MARGIN: Final = 3.0  # seconds that a process has beyond its own deadlines before it is killed
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -53,6 +50,7 @@ class Supervisor:
         drain, grace: seconds, as in the worker's options.
         silence: seconds after which a process is killed if its I/O thread has not run.
         old: processes of older code; each is drained when its replacement serves.
+        timing: further durations.
     """
 
     def __init__(
@@ -65,11 +63,13 @@ class Supervisor:
         grace: float,
         silence: float = math.inf,
         old: Sequence[OldProcess] = (),
+        timing: Timing = DEFAULT,
     ) -> None:
         self._run_child = run_child
         self._shared_state = shared_state
         self._stall_detector = StallDetector(shared_state, grace=grace, silence=silence)
-        self._interrupt_time = grace + FLUSH_TIMEOUT + EXIT_TIMEOUT + KILL_MARGIN  # seconds from INTERRUPT to the kill
+        self._timing = timing
+        self._interrupt_time = grace + timing.kill_margin  # seconds from INTERRUPT to the kill
         self._drain_time = drain + self._interrupt_time  # seconds from DRAIN to the kill
         self._processes = processes
         self._children: dict[int, ChildProcess] = {}
@@ -118,10 +118,9 @@ class Supervisor:
                 try:
                     self._start(number)
                 except OSError as error:  # no memory, process or descriptor is left; usually for a short time
-                    logger.error(
-                        "worker process not started, retrying in %g s: %s number=%d", LONGEST_DELAY, error, number
-                    )
-                    self._due[number] = now + LONGEST_DELAY
+                    delay = self._timing.longest_delay
+                    logger.error("worker process not started, retrying in %g s: %s number=%d", delay, error, number)
+                    self._due[number] = now + delay
                 else:
                     del self._due[number]
 
@@ -259,8 +258,9 @@ class Supervisor:
         place = child.number % self._processes
         was_stable = time.monotonic() - child.started >= STABLE_AFTER and code != EXIT_NOT_STARTED
         previous = self._delays[place]
-        delay = 0.0 if was_stable else min(LONGEST_DELAY, max(FIRST_DELAY, previous * 2) if previous else 0.0)
-        self._delays[place] = delay or FIRST_DELAY / 2
+        first, longest = self._timing.first_delay, self._timing.longest_delay
+        delay = 0.0 if was_stable else min(longest, max(first, previous * 2) if previous else 0.0)
+        self._delays[place] = delay or first / 2
         return delay
 
     # --- reloading --------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class Supervisor:
         if self._kill_at is not None:
             moments.append(max(self._kill_at, now + 0.1))
         moments += [self._stall_detector.next_check(child, now) for child in self._children.values()]
-        return max(0.0, min([now + LONGEST_DELAY, *moments]) - now)
+        return max(0.0, min([now + self._timing.longest_delay, *moments]) - now)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number != signal.SIGCHLD:

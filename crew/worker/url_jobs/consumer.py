@@ -38,14 +38,22 @@ class HttpConsumer(TaskConsumer):
     Args:
         limit: requests that may run at the same time for one host.
         retries: publishes postponed calls.
+        host_wait: seconds that a delivery beyond the limit may wait here. Default 1.
         parts: as for TaskConsumer.
     """
 
-    def __init__(self, *given: Any, limit: int, retries: RetryPublisher, **parts: Any) -> None:
+    def __init__(
+        self,
+        *given: Any,
+        limit: int,
+        retries: RetryPublisher,
+        host_wait: float = host_limit.WAIT,
+        **parts: Any,
+    ) -> None:
         rooms = {topology.task_queue_name(HTTP_TASK): host_limit.room_of(limit)}
         super().__init__(*given, retries=retries, rooms=rooms, **parts)
         self._retries = retries
-        self._hosts = HostLimit(limit)
+        self._hosts = HostLimit(limit, wait=host_wait)
         self._reading: set[asyncio.Task[None]] = set()  # large calls, which a thread decodes
         self._timer: asyncio.TimerHandle | None = None
         self._log_after = 0.0  # time.monotonic()

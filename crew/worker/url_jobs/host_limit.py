@@ -1,6 +1,6 @@
 """Limits the requests of URL jobs that run at the same time for one host; holds the deliveries beyond the limit.
 
-A delivery beyond the limit waits here, without a slot, for up to `WAIT` seconds. That is enough for a fast host: its
+A delivery beyond the limit waits here, without a slot, for up to a second. That is enough for a fast host: its
 next request starts as soon as one ends. If a delivery has waited longer, its host is slow. For a slow host only a few
 deliveries wait here, enough to keep its slots busy: more of them would block the deliveries for other hosts. The rest
 is postponed through the broker.
@@ -58,14 +58,16 @@ class HostLimit:
 
     Args:
         limit: requests that may run at the same time for one host.
+        wait: seconds that a delivery may wait here. Default 1.
         clock: time.monotonic.
 
     Attributes:
         room: deliveries that may wait here for one slow host.
     """
 
-    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int, *, wait: float = WAIT, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = limit
+        self._wait = wait
         self.room = room_of(limit)
         self._clock = clock
         self._hosts: dict[str, _Host] = {}
@@ -122,7 +124,7 @@ class HostLimit:
         taken: list[tuple[str, Waiting]] = []
         for name, host in self._hosts.items():
             while host.waiting and (
-                now - host.waiting[0].since >= WAIT or (now < host.slow_until and len(host.waiting) > self.room)
+                now - host.waiting[0].since >= self._wait or (now < host.slow_until and len(host.waiting) > self.room)
             ):
                 host.slow_until = now + SLOW_FOR
                 taken.append((name, host.waiting.popleft()))
@@ -131,7 +133,7 @@ class HostLimit:
     def next_look(self) -> float | None:
         """Seconds until `overdue` returns a delivery; None if none waits."""
         first = min((host.waiting[0].since for host in self._hosts.values() if host.waiting), default=None)
-        return None if first is None else max(0.0, first + WAIT - self._clock())
+        return None if first is None else max(0.0, first + self._wait - self._clock())
 
     def withdraw(self) -> list[Waiting]:
         """Remove and return all deliveries that wait."""

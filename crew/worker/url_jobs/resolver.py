@@ -36,10 +36,10 @@ async def resolve(host: str, port: int) -> list[str]:
     return [host] if parsed(host) is not None else await look_up(_resolver(), host, port)
 
 
-async def look_up(resolver: DNSResolver, host: str, port: int) -> list[str]:
-    """As `resolve`, for a name only, with `resolver`."""
+async def look_up(resolver: DNSResolver, host: str, port: int, *, within: float = WITHIN) -> list[str]:
+    """As `resolve`, for a name only, with `resolver`, and a timeout of `within` seconds."""
     try:
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(within):
             found = await resolver.getaddrinfo(host, socket.AF_UNSPEC, port=port, type=socket.SOCK_STREAM)
     except TimeoutError:
         raise NameTimeout from None

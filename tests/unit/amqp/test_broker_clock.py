@@ -7,8 +7,7 @@ from typing import cast
 
 import pytest
 
-from crew.amqp import broker_clock
-from crew.amqp.broker_clock import BrokerClock
+from crew.amqp.broker_clock import MOST_BREAKS, BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.errors import LinkError
 from crew.protocol.clock import IN_STEP, ClockOffset
@@ -67,7 +66,7 @@ class CountingClock(BrokerClock):
     def __init__(self) -> None:
         self.wrong_by = 0.0
         self.comparisons = 0
-        super().__init__(wall=lambda: time.time() + self.wrong_by)
+        super().__init__(wall=lambda: time.time() + self.wrong_by, watch_interval=0.01)
 
     async def _measured(self, channel: object) -> ClockOffset:
         self.comparisons += 1
@@ -80,10 +79,7 @@ async def no_channel() -> Channel:
 
 
 @pytest.mark.gen_test
-async def test_a_host_clock_that_is_set_at_run_time_is_compared_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(broker_clock, "WATCHED_EVERY", 0.01)
+async def test_a_host_clock_that_is_set_at_run_time_is_compared_again() -> None:
     clock, ended = CountingClock(), asyncio.get_running_loop().create_future()
     comparing = asyncio.ensure_future(clock.keep(no_channel, ended))
     await clock.compared()
@@ -109,7 +105,7 @@ async def test_a_comparison_that_breaks_the_connection_is_tried_a_few_times_only
         ended = asyncio.get_running_loop().create_future()
         ended.set_result(None)
         await clock.compare(broken, ended, within=1.0)
-    assert len(tried) == broker_clock.MOST_BREAKS
+    assert len(tried) == MOST_BREAKS
     await asyncio.wait_for(clock.compared(), 0.5)
 
 

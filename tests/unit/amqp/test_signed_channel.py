@@ -1,12 +1,12 @@
 """A channel of a link with signing keys signs messages and accepts only signed deliveries."""
 
 import logging
-from types import SimpleNamespace
+import time
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import pytest
 
-from crew import log
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.amqp.confirms.confirm import Forwarded
@@ -23,9 +23,9 @@ QUEUE: Final = "crew.control.w1"
 CONSUMER: Final = f"consumer 1 of {QUEUE}"
 
 
-def a_signer(*keys: str, ahead: float = 0.0) -> Signer:
+def a_signer(*keys: str, ahead: float = 0.0, monotonic: Callable[[], float] = time.monotonic) -> Signer:
     """A signer on a host that has measured its clock as `ahead` seconds ahead of the broker's."""
-    signer = Signer(keys or (KEY,), wall=lambda: NOW + ahead)
+    signer = Signer(keys or (KEY,), wall=lambda: NOW + ahead, monotonic=monotonic)
     if ahead:
         signer._clock.offset = ClockOffset(-ahead, -ahead)
     return signer
@@ -37,6 +37,7 @@ async def a_signed_channel(signer: Signer) -> tuple[SignedChannel, PikaChannel]:
         cast(BrokerConnection, connection),
         on_closed=ends.faults.append,
         on_canceled=ends.canceled.append,
+        confirm_timeout=60.0,
         signer=signer,
     )
     await channel.open()
@@ -107,11 +108,10 @@ async def test_a_forged_delivery_is_acknowledged_counted_and_discarded(caplog: p
 
 @pytest.mark.gen_test
 async def test_the_next_log_line_has_the_number_of_messages_refused_meanwhile(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now))  # not the clock of the event loop
-    pika, _ = await a_consumer(a_signer())
+    pika, _ = await a_consumer(a_signer(monotonic=lambda: now))
     for tag in range(1, 6):
         pika.deliver(CONSUMER, tag, Properties(type="control"), b"")
     now += LOG_EVERY

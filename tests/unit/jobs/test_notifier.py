@@ -8,7 +8,6 @@ import pytest
 
 from crew.errors import ConnectionError
 from crew.jobs import JobStore
-from crew.jobs import notifier as notifier_module
 from crew.jobs.notifier import Notifier
 from crew.protocol.message import RevocationRequest
 from crew.protocol.revocation_request import digest, to_revoked
@@ -43,9 +42,9 @@ class FakeStore:
 class NotifierUnderTest:
     """A notifier, its link and store, and the tasks of the answered workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_waiting: int = 1_000) -> None:
         self.link, self.store = FakeLink(), FakeStore()
-        self.notifier = Notifier(self.link.as_link(), cast(JobStore, self.store))
+        self.notifier = Notifier(self.link.as_link(), cast(JobStore, self.store), max_waiting=max_waiting)
         self.answered: list[Sequence[str]] = []
 
     async def brief(self, number: int, *tasks: str) -> None:
@@ -71,10 +70,9 @@ async def test_the_answer_is_one_message_without_ids_for_any_number_of_jobs() ->
 
 @pytest.mark.gen_test
 async def test_many_revocation_requests_are_bounded_and_read_the_store_one_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(notifier_module, "MAX_WAITING", 5)
-    tested = NotifierUnderTest()
+    tested = NotifierUnderTest(max_waiting=5)
     tested.store.may_return.clear()
     first = asyncio.ensure_future(tested.brief(0, "other"))
     await asyncio.sleep(0)

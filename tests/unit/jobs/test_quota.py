@@ -1,6 +1,5 @@
 """Limits for queued and running jobs."""
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -19,6 +18,11 @@ class Store:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.counted = 0
+        self.now = 1000.0
+
+    def quota(self, limits: GatewayLimits) -> Quota:
+        """A quota of this store, whose clock the test moves."""
+        return Quota(self.usage, limits, clock=lambda: self.now)
 
     async def usage(self) -> Sequence[Usage]:
         self.counted += 1
@@ -59,10 +63,10 @@ async def submit(limited: Quota, store: Store, **fields: object) -> None:
 )
 @pytest.mark.gen_test
 async def test_a_job_over_a_limit_is_refused_until_other_jobs_have_ended(
-    limits: GatewayLimits, fields: dict[str, str], message: str, is_of_client: bool, monkeypatch: pytest.MonkeyPatch
+    limits: GatewayLimits, fields: dict[str, str], message: str, is_of_client: bool
 ) -> None:
     store = Store()
-    limited = Quota(store.usage, limits)
+    limited = store.quota(limits)
     for _ in range(3):
         await submit(limited, store, **fields)
     with pytest.raises(QuotaExceeded, match=message) as refused:
@@ -70,12 +74,11 @@ async def test_a_job_over_a_limit_is_refused_until_other_jobs_have_ended(
     assert refused.value.is_of_client is is_of_client
     assert store.counted == 1
 
-    monkeypatch.setattr(limited, "_next", 0.0)
+    store.now += quota.COUNT_EVERY
     with pytest.raises(QuotaExceeded):
         await submit(limited, store, **fields)
     store.jobs.pop()
-    monkeypatch.setattr(limited, "_next", 0.0)
-    await asyncio.sleep(0.001)
+    store.now += quota.COUNT_EVERY
     await submit(limited, store, **fields)
     assert store.counted == 3
 
@@ -105,11 +108,11 @@ async def test_a_job_whose_submit_failed_is_not_counted() -> None:
 
 
 @pytest.mark.gen_test
-async def test_jobs_that_are_being_submitted_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_jobs_that_are_being_submitted_are_counted() -> None:
     store = Store()
-    limited = Quota(store.usage, GatewayLimits(max_jobs=2))
+    limited = store.quota(GatewayLimits(max_jobs=2))
     async with limited.taken(a_job()), limited.taken(a_job()):
-        monkeypatch.setattr(limited, "_next", 0.0)  # the store is counted while the jobs are being submitted
+        store.now += quota.COUNT_EVERY  # the store is counted while the jobs are being submitted
         with pytest.raises(QuotaExceeded):
             await submit(limited, store)
 

@@ -25,9 +25,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="children in oth
 
 
 @linux_only
-def test_a_child_in_another_session_is_found_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.support.processes.GONE_WITHIN", 0.2)
-    processes = Processes(tmp_path, {})
+def test_a_child_in_another_session_is_found_and_killed(tmp_path: Path) -> None:
+    processes = Processes(tmp_path, {}, gone_within=0.2)
     assert processes.start(sys.executable, "-c", LINGERING_CHILD).says("started").ends(timeout=10) == 0
     assert len(processes.alive()) == 1
 
@@ -37,9 +36,8 @@ def test_a_child_in_another_session_is_found_and_killed(tmp_path: Path, monkeypa
     eventually(lambda: not processes.alive())
 
 
-def test_a_process_that_ignores_sigterm_is_killed_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.support.processes.STOPS_WITHIN", 0.2)
-    processes = Processes(tmp_path, {})
+def test_a_process_that_ignores_sigterm_is_killed_and_reported(tmp_path: Path) -> None:
+    processes = Processes(tmp_path, {}, stops_within=0.2)
     ignoring = processes.start(sys.executable, "-c", IGNORES_SIGTERM).says("started")
 
     with pytest.raises(AssertionError, match="SIGTERM did not stop it"):

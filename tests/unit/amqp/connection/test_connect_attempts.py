@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from crew.amqp.connection import connect_attempts as attempts_module
 from crew.amqp.connection.connect_attempts import AT_ONCE, ConnectAttempts, first_host, urls_in_turn
 from crew.amqp.connection.connection import BrokerConnection
 from crew.amqp.errors import LinkError, LinkRefused
@@ -36,12 +35,21 @@ class Brokers:
         self.begun = 0
         self.failed: list[tuple[str, LinkError]] = []
         self.cancel_time = 0.0  # seconds
+        self.closed: list[Any] = []  # connections that were closed because they were not needed
 
     def attempts(self, *urls: str) -> ConnectAttempts:
         """Attempts to connect to these URLs in turn."""
         return ConnectAttempts(
-            itertools.cycle(urls), self.open, on_failed=lambda url, fault: self.failed.append((url, fault))
+            itertools.cycle(urls),
+            self.open,
+            on_failed=lambda url, fault: self.failed.append((url, fault)),
+            next_after=NEXT_AFTER,
+            close=self.close,
         )
+
+    async def close(self, connection: Any) -> None:
+        """A fake `close_connection`."""
+        self.closed.append(connection)
 
     async def open(self, url: str) -> BrokerConnection:
         """A fake `open_connection`."""
@@ -60,24 +68,6 @@ class Brokers:
             finally:
                 self.hanging.remove(attempt)
         return cast(BrokerConnection, FakeConnection(url))
-
-
-@pytest.fixture(autouse=True)
-def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens the time until the next attempt."""
-    monkeypatch.setattr(attempts_module, "NEXT_AFTER", NEXT_AFTER)
-
-
-@pytest.fixture
-def closed_connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Connections that were closed because they were not needed."""
-    closed: list[Any] = []
-
-    async def close_connection(connection: Any) -> None:
-        closed.append(connection)
-
-    monkeypatch.setattr(attempts_module, "close_connection", close_connection)
-    return closed
 
 
 @pytest.mark.gen_test
@@ -121,9 +111,7 @@ async def test_the_number_of_attempts_is_limited_and_the_first_one_stays() -> No
 
 
 @pytest.mark.gen_test
-async def test_a_connection_that_opens_after_a_cancel_is_closed(
-    closed_connections: list[Any],
-) -> None:
+async def test_a_connection_that_opens_after_a_cancel_is_closed() -> None:
     brokers = Brokers()
     brokers.cancel_time = 0.05
     connecting = asyncio.ensure_future(brokers.attempts("a", "b").first())
@@ -132,7 +120,7 @@ async def test_a_connection_that_opens_after_a_cancel_is_closed(
     first[1].set_result(None)
     await until(lambda: first not in brokers.hanging)
     await _cancel(connecting)
-    assert [connection.url for connection in closed_connections] == ["a"]
+    assert [connection.url for connection in brokers.closed] == ["a"]
 
 
 @pytest.mark.gen_test
@@ -170,15 +158,15 @@ async def test_a_refusal_ends_all_attempts_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_second_connection_that_opens_is_closed(closed_connections: list[Any]) -> None:
+async def test_a_second_connection_that_opens_is_closed() -> None:
     brokers = Brokers()
     connecting = asyncio.ensure_future(brokers.attempts("a").first())
     await until(lambda: len(brokers.hanging) == 2)
     for _, future in brokers.hanging:
         future.set_result(None)
     connection = await connecting
-    assert len(closed_connections) == 1
-    assert closed_connections[0] is not connection
+    assert len(brokers.closed) == 1
+    assert brokers.closed[0] is not connection
 
 
 @pytest.mark.gen_test

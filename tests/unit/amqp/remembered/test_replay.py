@@ -26,7 +26,7 @@ class Connecting:
     requests: list[tuple[Any, ...]] | None = None
 
     def __init__(self, *items: Item) -> None:
-        self.declarations = Declarations(items, self._open_channel, queue_type="classic")
+        self.declarations = Declarations(items, self._open_channel, queue_type="classic", renewal_interval=30.0)
         self.consumers = Consumers()
         self.declaring: list[PikaChannel] = []
         self.meanwhile: list[Callable[[], None]] = []

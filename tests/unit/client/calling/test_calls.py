@@ -26,13 +26,14 @@ from tests.support.waiting import until
 class Caller:
     """A client's calls over fake links."""
 
-    def __init__(self, **policy: Any) -> None:
+    def __init__(self, *, max_unsent: int = 100, **policy: Any) -> None:
         self.publishing, self.consuming = FakeLink(), FakeLink()
         self.calls = Calls(
             100,
             publishing=self.publishing.as_link(),
             consuming=self.consuming.as_link(),
             policy=msgspec.structs.replace(CALLS, **policy),
+            max_unsent=max_unsent,
         )
         self.channel = RecordingChannel()
 

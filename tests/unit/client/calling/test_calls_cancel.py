@@ -8,7 +8,6 @@ import pytest
 
 from crew import errors
 from crew.amqp import ConfirmStatus
-from crew.client.calling import calls as calls_module
 from crew.client.calling.calls import REPLY_MARGIN
 from crew.protocol import properties
 from crew.protocol.message import Body, Control, Outcome, Reply
@@ -91,11 +90,8 @@ async def test_a_cancel_after_the_deadline_of_its_call_does_not_wait_for_the_bro
 
 
 @pytest.mark.gen_test
-async def test_the_number_of_cancels_that_wait_for_the_broker_is_bounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(calls_module, "MAX_UNSENT", 3)
-    caller = Caller()
+async def test_the_number_of_cancels_that_wait_for_the_broker_is_bounded() -> None:
+    caller = Caller(max_unsent=3)
     calls = [a_call(f"{number}") for number in range(5)]
     for call in calls:
         caller.calls.send(call, 60)

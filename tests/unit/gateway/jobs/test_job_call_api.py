@@ -8,7 +8,8 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from crew.errors import ConnectionError
-from crew.jobs import Job, publisher
+from crew.jobs import Job
+from crew.jobs.tuning import JobTuning
 from tests.support.jobs_gateway import JobsGateway, jobs_gateway
 from tests.support.waiting import until
 
@@ -32,12 +33,10 @@ async def call(gateway: JobsGateway, prefer: str, task: str = "unserved") -> HTT
 async def test_an_accepted_job_is_reported_even_if_the_store_becomes_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "PATIENCE", 0.05)  # there is no broker
-
     async def away(id: str, **options: object) -> Job:
         raise ConnectionError("the job store is unavailable")
 
-    async with jobs_gateway(tmp_path) as gateway:
+    async with jobs_gateway(tmp_path, tuning=JobTuning(publish_patience=0.05)) as gateway:  # there is no broker
         calling = asyncio.ensure_future(call(gateway, "wait=1"))
         await until(lambda: gateway.waiters == 1)
         monkeypatch.setattr(gateway.jobs.store, "get", away)

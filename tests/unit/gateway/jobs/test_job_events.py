@@ -11,8 +11,9 @@ from tornado.httpclient import HTTPResponse
 
 from crew.errors import ConnectionError
 from crew.gateway.jobs import job_events
-from crew.jobs import Job, JobStatus, waiters
+from crew.jobs import Job, JobStatus
 from crew.jobs.reports.report import Report
+from crew.jobs.tuning import JobTuning
 from crew.protocol.message import Body
 from tests.support.event_stream import AS_STREAM
 from tests.support.jobs_gateway import jobs_gateway
@@ -137,11 +138,8 @@ async def test_a_client_ahead_of_a_restored_store_still_gets_the_last_event(tmp_
 
 
 @pytest.mark.gen_test
-async def test_an_idle_stream_sends_keepalives_and_ends_after_its_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_events, "KEEPALIVE_INTERVAL", 0.02)
-    async with jobs_gateway(tmp_path) as gateway:
+async def test_an_idle_stream_sends_keepalives_and_ends_after_its_wait(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path, keepalive=0.02) as gateway:
         stream = await gateway.started_stream(await gateway.add_job(), "?wait=0.2")
         began = time.monotonic()
         assert len(await stream.rest()) == 1
@@ -180,8 +178,7 @@ async def test_a_long_poll_ends_when_draining_begins_and_a_stream_when_the_gatew
 
 @pytest.mark.gen_test
 async def test_a_stream_survives_an_outage_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_events, "STORE_RETRY_INTERVAL", 0.01)
-    async with jobs_gateway(tmp_path) as gateway:
+    async with jobs_gateway(tmp_path, store_retry=0.01) as gateway:
         job = await gateway.add_job()
         stream = await gateway.started_stream(job)
         await stream.event()
@@ -202,11 +199,8 @@ async def test_a_stream_survives_an_outage_of_the_store(tmp_path: Path, monkeypa
 
 
 @pytest.mark.gen_test
-async def test_a_change_without_a_notification_is_found_by_polling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiters, "POLL_INTERVAL", 0.02)
-    async with jobs_gateway(tmp_path) as gateway:
+async def test_a_change_without_a_notification_is_found_by_polling(tmp_path: Path) -> None:
+    async with jobs_gateway(tmp_path, tuning=JobTuning(poll_interval=0.02)) as gateway:
         job = await gateway.add_job()
         stream = await gateway.started_stream(job)
         await stream.event()

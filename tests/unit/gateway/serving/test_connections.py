@@ -12,7 +12,8 @@ import pytest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from crew.gateway.serving import connections, tls
+from crew.gateway.serving import tls
+from crew.gateway.serving.connections import OVERFLOW, Intervals
 from crew.gateway.serving.server import DrainingServer
 from crew.gateway.status_api import HealthHandler
 from crew.limits import GatewayLimits
@@ -118,15 +119,14 @@ class Clients:
 
 @asynccontextmanager
 async def serving(
-    monkeypatch: pytest.MonkeyPatch, *, options: dict[str, Any] | None = None, **limits: Any
+    *, options: dict[str, Any] | None = None, min_wait: float = 1.0, report: float = 60.0, **limits: Any
 ) -> AsyncIterator[Clients]:
-    """A server with these limits, which checks its connections ten times a second."""
-    monkeypatch.setattr(connections, "CHECK_INTERVAL", 0.1)
+    """A server with these limits and intervals, which checks its connections ten times a second."""
     paths = {"quick": Quick, "late": Late, "events": Events, "large": Large, "upload": Upload, "slow": SlowHandler}
     routes: list[Any] = [(f"/{name}", handler) for name, handler in paths.items()]
     application = Application([*routes, ("/healthz", HealthHandler)], log_function=lambda _: None)
     server = DrainingServer(application, max_body_size=LARGE, **(options or {}))
-    server.limit(GatewayLimits(**limits))
+    server.limit(GatewayLimits(**limits), Intervals(check=0.1, min_wait=min_wait, report=report))
     (socket, *_) = sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
     clients = Clients(server, socket.getsockname()[1])
@@ -140,8 +140,8 @@ async def serving(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("data", [b"", b"GET", HEAD], ids=["nothing", "a method", "half a head"])
-async def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    async with serving(monkeypatch, head_timeout=0.3) as clients:
+async def test_a_connection_without_a_request_is_closed(data: bytes) -> None:
+    async with serving(head_timeout=0.3) as clients:
         client = await clients.connect()
         client.send(data)
         assert not await client.is_closed_within(0.1)
@@ -149,8 +149,8 @@ async def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.Monk
 
 
 @pytest.mark.gen_test
-async def test_a_slowly_arriving_head_does_not_extend_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(monkeypatch, head_timeout=0.3, idle_timeout=0.3) as clients:
+async def test_a_slowly_arriving_head_does_not_extend_the_timeout() -> None:
+    async with serving(head_timeout=0.3, idle_timeout=0.3) as clients:
         first, later = await clients.connect(), await clients.connect()
         assert await later.status_of("/quick") == 200
         for _ in range(60):
@@ -164,8 +164,8 @@ async def test_a_slowly_arriving_head_does_not_extend_the_timeout(monkeypatch: p
 
 
 @pytest.mark.gen_test
-async def test_an_idle_connection_is_kept_until_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(monkeypatch, head_timeout=0.2, idle_timeout=1.0) as clients:
+async def test_an_idle_connection_is_kept_until_its_timeout() -> None:
+    async with serving(head_timeout=0.2, idle_timeout=1.0) as clients:
         client = await clients.connect()
         assert await client.status_of("/quick") == 200
         assert not await client.is_closed_within(0.5)
@@ -175,10 +175,8 @@ async def test_an_idle_connection_is_kept_until_its_timeout(monkeypatch: pytest.
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
-async def test_a_stalled_or_slow_request_body_closes_the_connection(
-    monkeypatch: pytest.MonkeyPatch, framing: bytes
-) -> None:
-    async with serving(monkeypatch, stall_timeout=0.4, min_rate=1000) as clients:
+async def test_a_stalled_or_slow_request_body_closes_the_connection(framing: bytes) -> None:
+    async with serving(stall_timeout=0.4, min_rate=1000) as clients:
         stalls, trickles = await clients.connect(), await clients.connect()
         for client in (stalls, trickles):
             client.send(b"POST /upload HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\n\r\n1\r\na\r\n")
@@ -192,9 +190,9 @@ async def test_a_stalled_or_slow_request_body_closes_the_connection(
 
 
 @pytest.mark.gen_test
-async def test_time_that_the_gateway_takes_is_not_counted_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_that_the_gateway_takes_is_not_counted_against_the_client() -> None:
     terms: dict[str, Any] = {"head_timeout": 0.2, "idle_timeout": 0.2, "stall_timeout": 0.2}
-    async with serving(monkeypatch, min_rate=10**9, **terms) as clients:
+    async with serving(min_rate=10**9, **terms) as clients:
         late, events, slow = [await clients.connect() for _ in range(3)]
         slow.send(b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody")
         events.send(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -208,8 +206,7 @@ async def test_a_client_that_does_not_read_its_response_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Large, "disconnected", False)
-    monkeypatch.setattr(connections, "REPORT_INTERVAL", 0.0)
-    async with serving(monkeypatch, stall_timeout=0.5) as clients:
+    async with serving(stall_timeout=0.5, report=0.0) as clients:
         client = await clients.connect()
         assert isinstance(client.writer.transport, asyncio.Transport)
         client.writer.transport.pause_reading()
@@ -220,8 +217,8 @@ async def test_a_client_that_does_not_read_its_response_is_disconnected(
 
 
 @pytest.mark.gen_test
-async def test_a_slowly_reading_client_gets_the_whole_response(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(monkeypatch, stall_timeout=1.0) as clients:
+async def test_a_slowly_reading_client_gets_the_whole_response() -> None:
+    async with serving(stall_timeout=1.0) as clients:
         client = await clients.connect()
         client.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
         await client.reader.readuntil(b"\r\n\r\n")
@@ -237,10 +234,8 @@ async def test_a_slowly_reading_client_gets_the_whole_response(monkeypatch: pyte
 
 
 @pytest.mark.gen_test
-async def test_connections_beyond_the_limit_get_503_and_may_request_health_checks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with serving(monkeypatch, max_connections=2) as clients:
+async def test_connections_beyond_the_limit_get_503_and_may_request_health_checks() -> None:
+    async with serving(max_connections=2) as clients:
         busy = [await clients.connect() for _ in range(2)]
         for one in busy:
             one.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -260,8 +255,8 @@ async def test_connections_beyond_the_limit_get_503_and_may_request_health_check
 
 
 @pytest.mark.gen_test
-async def test_connections_beyond_the_limit_of_one_address_get_429(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(monkeypatch, max_connections_per_peer=1) as clients:
+async def test_connections_beyond_the_limit_of_one_address_get_429() -> None:
+    async with serving(max_connections_per_peer=1) as clients:
         busy = await clients.connect()
         busy.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
@@ -271,36 +266,35 @@ async def test_connections_beyond_the_limit_of_one_address_get_429(monkeypatch: 
 
 
 @pytest.mark.gen_test
-async def test_at_the_limit_connections_that_send_nothing_are_closed_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MIN_WAIT", 0.05)
-    async with serving(monkeypatch, max_connections=4) as clients:
+async def test_at_the_limit_connections_that_send_nothing_are_closed_first() -> None:
+    async with serving(max_connections=4, min_wait=0.05) as clients:
         silent = [await clients.connect() for _ in range(3)]
         busy = await clients.connect()
         busy.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
-        await asyncio.sleep(connections.MIN_WAIT)
+        await asyncio.sleep(0.05)
         assert await (await clients.connect()).status_of("/quick") == 200
         assert [await one.is_closed_within(1) for one in silent] == [True] * 3
         assert (await busy.response())[0] == 200
 
 
 @pytest.mark.gen_test
-async def test_the_number_of_refused_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(monkeypatch, max_connections=1) as clients:
+async def test_the_number_of_refused_connections_is_limited() -> None:
+    async with serving(max_connections=1) as clients:
         busy = await clients.connect()
         busy.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: clients.server.requests == 1)
-        for _ in range(connections.OVERFLOW + 20):
+        for _ in range(OVERFLOW + 20):
             await clients.connect()
-        await until(lambda: len(clients.server._connected) == 1 + connections.OVERFLOW)
+        await until(lambda: len(clients.server._connected) == 1 + OVERFLOW)
         assert (await busy.response())[0] == 200
 
 
 @pytest.mark.gen_test
-async def test_a_missing_tls_handshake_closes_the_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_missing_tls_handshake_closes_the_connection(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path / "tls")
     context = tls.context_of(str(certificates.server), str(certificates.key_of(certificates.server)))
-    async with serving(monkeypatch, options={"ssl_options": context}, head_timeout=0.3) as clients:
+    async with serving(options={"ssl_options": context}, head_timeout=0.3) as clients:
         client = await clients.connect()
         assert not await client.is_closed_within(0.1)
         assert await client.is_closed_within(5)

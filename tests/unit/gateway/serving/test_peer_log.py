@@ -34,16 +34,18 @@ async def test_malformed_requests_fill_no_log_and_write_no_escape_sequences(capl
     assert "Traceback" not in caplog.text
 
 
-def test_the_next_interval_logs_how_many_lines_were_suppressed(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_interval_logs_how_many_lines_were_suppressed(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1000.0
     logger = logging.getLogger("tornado.general")
-    with caplog.at_level(logging.INFO, "tornado.general"), peer_log.bounded():
+    with caplog.at_level(logging.INFO, "tornado.general"), peer_log.bounded(lambda: now):
         for number in range(MANY):
             logger.info("bad message %d", number)
-        monkeypatch.setattr(peer_log, "INTERVAL", 0.0)
+        now += peer_log.INTERVAL
         logger.info("another")
     lines = [record.getMessage() for record in caplog.records]
     assert lines[: peer_log.LINES] == [f"bad message {number}" for number in range(peer_log.LINES)]
-    assert f"log lines suppressed: count={MANY - peer_log.LINES} interval=0s line='bad message %d'" in lines
+    assert (
+        f"log lines suppressed: count={MANY - peer_log.LINES} interval={peer_log.INTERVAL:g}s line='bad message %d'"
+        in lines
+    )
     assert "another" in lines

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from crew.jobs import JobStatus, JobStore
-from crew.jobs.maintenance.expire import RECONNECT, REPORT_DELAY, Expire
+from crew.jobs.maintenance.expire import REPORT_DELAY, Expire
 from crew.jobs.reports.report import Report
+from crew.jobs.tuning import DEFAULT
 from crew.protocol.message import Run
 from tests.support.a_job import HOST, NOW, a_specification, opened
 from tests.support.fake_watermark import FakeWatermark
@@ -79,9 +80,9 @@ async def test_a_job_whose_start_is_committed_by_the_watermark_does_not_expire(t
 async def test_no_job_expires_until_workers_had_time_to_reconnect(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         job = (await store.insert(a_specification(start_by=START_BY))).job
-        watermark = FakeWatermark(observed=RECONNECT - 0.1)
+        watermark = FakeWatermark(observed=DEFAULT.reconnect - 0.1)
         assert await Ending(store, watermark, START_BY + 60).status(job.id) is JobStatus.QUEUED
-        watermark.observed = RECONNECT
+        watermark.observed = DEFAULT.reconnect
         assert await Ending(store, watermark, START_BY + 60).status(job.id) is JobStatus.EXPIRED
 
 

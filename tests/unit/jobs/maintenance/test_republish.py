@@ -11,9 +11,10 @@ import pytest
 from crew.errors import MessageRefused, Overloaded, TooLarge, UnknownTask
 from crew.jobs import JobStatus
 from crew.jobs.job import LEASE, Job
-from crew.jobs.maintenance.republish import MAX_CLAIMED, RETRY_FULL, Republish
+from crew.jobs.maintenance.republish import MAX_CLAIMED, Republish
 from crew.jobs.publisher import Publisher
 from crew.jobs.reports.report import Report
+from crew.jobs.tuning import DEFAULT
 from tests.support.a_job import a_specification, opened
 
 
@@ -78,7 +79,7 @@ async def test_a_job_whose_queue_is_full_is_published_again_later(tmp_path: Path
         publisher = FakePublisher(error=Overloaded("full"))
         await Republish(store, cast(Publisher, publisher), apply=nothing, clock=lambda: now).step()
         kept = await store.get(job.id)
-        assert (kept.status, kept.publish_at) == (JobStatus.QUEUED, now + RETRY_FULL)
+        assert (kept.status, kept.publish_at) == (JobStatus.QUEUED, now + DEFAULT.retry_full)
 
 
 @pytest.mark.parametrize("error", [UnknownTask("never served"), MessageRefused("not accepted"), TooLarge("too large")])

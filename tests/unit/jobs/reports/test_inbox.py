@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,14 @@ import pytest
 from crew.amqp import Delivery
 from crew.amqp.channel import Channel
 from crew.errors import ConnectionError, CrewError
+from crew.jobs import JobStore
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.reports import inbox, progress_watch, refused_reports
-from crew.jobs.reports.inbox import PREFETCH, Inbox
+from crew.jobs.reports import refused_reports
+from crew.jobs.reports.inbox import Inbox
 from crew.jobs.reports.report import Report
 from crew.jobs.store import update
 from crew.jobs.store.errors import Rejected
+from crew.jobs.tuning import JobTuning
 from crew.protocol import properties
 from crew.protocol.encoding import codec
 from crew.protocol.message import Outcome, Reply, Run
@@ -49,7 +52,7 @@ def delivered(channel: RecordingChannel, job: Job, value: object, outcome: Outco
 async def test_a_value_that_the_store_rejects_ends_its_own_job_and_delays_no_other(tmp_path: Path) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        inbox = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        inbox = an_inbox(store)
         jobs = [(await store.insert(a_specification(task=task))).job for task in ("t", HTTP_TASK, "t")]
         for job in jobs:
             inbox.on_delivery(delivered(channel, job, {"code": float("inf")}))
@@ -60,6 +63,21 @@ async def test_a_value_that_the_store_rejects_ends_its_own_job_and_delays_no_oth
         await inbox.close()
 
 
+QUICK = JobTuning(retry_report=0.01, max_retry_report=0.02, retry_store=0.01, progress_check=0.02)
+PREFETCH = QUICK.prefetch
+
+
+def an_inbox(store: JobStore, *, clock: Callable[[], float] = time.monotonic) -> Inbox:
+    """An inbox with short intervals, whose results nobody needs."""
+    return Inbox(
+        store,
+        on_applied=lambda applied: None,
+        on_revocation_request=lambda request: None,
+        tuning=QUICK,
+        clock=clock,
+    )
+
+
 class Faults:
     """Makes the database fail for the reports of some jobs."""
 
@@ -67,9 +85,6 @@ class Faults:
         self.left: dict[str, list[Exception]] = {}  # by the id of the job
         self._apply = update.apply_reports
         patch.setattr(update, "apply_reports", self._apply_or_fail)
-        patch.setattr(inbox, "RETRY_REPORT", 0.01)  # seconds, instead of 1
-        patch.setattr(inbox, "MAX_RETRY_REPORT", 0.02)  # seconds, instead of 30
-        patch.setattr(inbox, "RETRY_STORE", 0.01)  # seconds, instead of 1
 
     async def _apply_or_fail(self, connection: Any, reports: Sequence[Report]) -> Any:
         for one in reports:
@@ -98,7 +113,7 @@ async def test_an_error_that_may_be_temporary_never_ends_a_job(
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         faults.left[failing.id] = [error] * 12
         with caplog.at_level(logging.WARNING, "crew.jobs.reports.inbox"):
@@ -123,7 +138,7 @@ async def test_a_report_that_fails_repeatedly_delays_no_other_and_keeps_its_mess
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store)
         jobs = [
             one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH + 50)))
         ]
@@ -142,22 +157,20 @@ async def test_a_report_that_fails_repeatedly_delays_no_other_and_keeps_its_mess
 
 @pytest.mark.gen_test
 async def test_an_inbox_full_of_failing_reports_is_an_obstacle_until_one_is_recorded(
-    tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(inbox, "CHECK_INTERVAL", 0.02)  # seconds, instead of 5
-    monkeypatch.setattr(progress_watch, "STALLED_AFTER", 0.2)  # seconds, instead of 30
-    channel = RecordingChannel()
+    channel, now = RecordingChannel(), 1000.0
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store, clock=lambda: now)
         jobs = [one.job for one in await asyncio.gather(*(store.insert(a_specification()) for _ in range(PREFETCH)))]
         errors: list[Exception] = [CrewError("not known")] * 1_000_000
         for job in jobs:
             faults.left[job.id] = errors
             receiver.on_delivery(delivered(channel, job, 1))
+        now += QUICK.stalled_after
         await until(lambda: str(receiver.obstacle).endswith("so no job ends; the last error: CrewError: not known"))
         assert "none has been recorded for" in str(receiver.obstacle)
         await until(lambda: "no job ends" in caplog.text)
-        monkeypatch.setattr(progress_watch, "STALLED_AFTER", 30.0)
         faults.left.clear()
         await until(lambda: len(channel.acked) == PREFETCH)
         assert receiver.obstacle is None
@@ -169,7 +182,7 @@ async def test_an_inbox_full_of_failing_reports_is_an_obstacle_until_one_is_reco
 @pytest.mark.gen_test
 async def test_a_single_report_that_is_retried_is_not_an_obstacle(tmp_path: Path, faults: Faults) -> None:
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store)
         job = (await store.insert(a_specification())).job
         faults.left[job.id] = [CrewError("not known")] * 1_000_000
         receiver.on_delivery(delivered(RecordingChannel(), job, 1))
@@ -189,7 +202,7 @@ async def test_an_unreadable_message_is_acknowledged_counted_and_logged(
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store)
         ids = ["\0", "a\0b", "x" * 255, "\u202e", "\ud800", "job-7", "", f"{a_specification().job.id}\0"]
         before = refused_reports.discarded[refused_reports.UNREADABLE]
         for number in range(300):
@@ -207,7 +220,7 @@ async def test_a_report_that_cannot_be_encoded_ends_its_job_and_is_acknowledged(
     channel, circle = RecordingChannel(), dict[str, Any]()
     circle["self"] = circle
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store)
         failing, other = [(await store.insert(a_specification())).job for _ in range(2)]
         delivery = delivered(channel, failing, 1)
         delivery.properties.headers = {**(delivery.properties.headers or {}), "x": circle}
@@ -224,7 +237,7 @@ async def test_a_permanent_error_ends_a_job_only_if_it_concerns_the_final_report
 ) -> None:
     channel = RecordingChannel()
     async with opened(tmp_path) as store:
-        receiver = Inbox(store, on_applied=lambda applied: None, on_revocation_request=lambda request: None)
+        receiver = an_inbox(store)
         running, ending = [(await store.insert(a_specification())).job for _ in range(2)]
         rejected = Rejected("a value is too large")
         faults.left = {running.id: [rejected] * 2, ending.id: [rejected]}  # both at once, then each alone

@@ -2,7 +2,8 @@
 
 import pytest
 
-from crew.jobs.reports.progress_watch import STALLED_AFTER, ProgressWatch
+from crew.jobs.reports.progress_watch import ProgressWatch
+from crew.jobs.tuning import DEFAULT
 
 
 def test_reports_that_wait_longer_than_a_batch_takes_are_an_obstacle(caplog: pytest.LogCaptureFixture) -> None:
@@ -11,11 +12,11 @@ def test_reports_that_wait_longer_than_a_batch_takes_are_an_obstacle(caplog: pyt
     now[0] += 1_000
     assert watch.obstacle() is None, "there is nothing to record"
     oldest[0] = now[0]  # type: ignore[call-overload]
-    now[0] += STALLED_AFTER - 1
+    now[0] += DEFAULT.stalled_after - 1
     watch.check()
     assert watch.obstacle() is None
     watch.progressed()
-    now[0] += STALLED_AFTER - 1
+    now[0] += DEFAULT.stalled_after - 1
     assert watch.obstacle() is None, "other reports were recorded"
     now[0] += 1
     for _ in range(3):

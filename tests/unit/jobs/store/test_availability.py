@@ -5,7 +5,6 @@ import logging
 import pytest
 
 from crew.errors import ConnectionError
-from crew.jobs.store import availability
 from crew.jobs.store.availability import Availability
 
 AWAY = ConnectionError("the job store x cannot be used: gone", missing="store")
@@ -21,15 +20,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(availability, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
 def store(clock: Clock) -> Availability:
-    store = Availability()
+    store = Availability(clock.monotonic)
     store.is_logged = True
     return store
 
@@ -62,7 +59,7 @@ def test_a_store_that_fails_at_times_has_one_outage(
     assert len(caplog.records) == 1
 
 
-def test_a_command_logs_no_outage_as_it_reports_the_error(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_command_logs_no_outage_as_it_reports_the_error(caplog: pytest.LogCaptureFixture) -> None:
     store = Availability()
     store.failed("read", AWAY)
     assert store.error is AWAY

@@ -6,29 +6,24 @@ import pytest
 
 from crew.protocol.message import Control
 from crew.protocol.revocation_request import digest
-from crew.worker.consumer import revoked_calls as canceled_module
-from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
+from crew.worker.consumer.revoked_calls import MAX_STORES, RevokedCalls, reason_of
 from crew.worker.execution.interrupt import InterruptReason
 
 
 class Clock:
-    """Replaces the module `time`."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = time.time()
 
-    def time(self) -> float:
-        """Replaces time.time."""
-        return self.now
+    def revoked(self, *, most: int = 100) -> RevokedCalls:
+        """RevokedCalls with this clock, which are swept at every second cancel."""
+        return RevokedCalls(most=most, sweep_every=2, wall=lambda: self.now)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that the test moves, and a sweep at every second cancel."""
-    clock = Clock()
-    monkeypatch.setattr(canceled_module, "time", clock)
-    monkeypatch.setattr(canceled_module, "SWEEP_EVERY", 2)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def known(revoked: RevokedCalls, ids: str) -> str:
@@ -72,9 +67,8 @@ def test_the_cancel_of_a_job_does_not_revoke_a_call_of_the_same_id() -> None:
     assert revoked.get("17", None) is None
 
 
-def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canceled_module, "MAX_REVOKED", 2)
-    revoked = RevokedCalls()
+def test_the_cancels_of_calls_never_displace_those_of_jobs(clock: Clock) -> None:
+    revoked = clock.revoked(most=2)
     revoked.add(Control(id="job", reason="canceled", is_job=True))
     for number in range(10):
         revoked.add(Control(id=f"dated-{number}", reason="canceled", deadline=clock.now + 60))
@@ -89,7 +83,7 @@ def test_an_unknown_reason_counts_as_a_cancel(text: str) -> None:
 
 
 def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> None:
-    revoked = RevokedCalls()
+    revoked = clock.revoked()
     revoked.add(Control(id="a", reason="canceled", deadline=clock.now + 10))
     revoked.add(Control(id="b", reason="canceled", deadline=clock.now + 60))
     assert known(revoked, "ab") == "ab"
@@ -100,7 +94,7 @@ def test_a_cancel_is_remembered_until_the_deadline_of_its_call(clock: Clock) -> 
 
 
 def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock: Clock) -> None:
-    revoked = RevokedCalls()
+    revoked = clock.revoked()
     revoked.add(Control(id="a", reason="canceled"))
     clock.now += 30 * 86_400
     for id in "bcdefgh":
@@ -108,11 +102,8 @@ def test_the_cancel_of_a_job_is_remembered_for_as_long_as_it_may_be_queued(clock
     assert revoked.get("a", None) is InterruptReason.CANCELED
 
 
-def test_the_number_of_remembered_cancels_is_bounded_and_the_oldest_go_first(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(canceled_module, "MAX_REVOKED", 20)
-    revoked = RevokedCalls()
+def test_the_number_of_remembered_cancels_is_bounded_and_the_oldest_go_first(clock: Clock) -> None:
+    revoked = clock.revoked(most=20)
     for number in range(1_000):
         revoked.add(Control(id=f"{number}", reason="canceled", deadline=clock.now + 60))
         assert len(revoked) < 20 + 2
@@ -120,11 +111,8 @@ def test_the_number_of_remembered_cancels_is_bounded_and_the_oldest_go_first(
     assert all(revoked.get(f"{number}", clock.now + 60) for number in range(980, 1_000))
 
 
-def test_a_call_that_is_canceled_again_is_the_newest_and_has_the_last_reason(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(canceled_module, "MAX_REVOKED", 2)
-    revoked = RevokedCalls()
+def test_a_call_that_is_canceled_again_is_the_newest_and_has_the_last_reason(clock: Clock) -> None:
+    revoked = clock.revoked(most=2)
     for id, reason in (("a", "canceled"), ("b", "canceled"), ("a", "timeout"), ("c", "canceled"), ("d", "canceled")):
         revoked.add(Control(id=id, reason=reason, deadline=clock.now + 60))
         if id == "c":
@@ -151,4 +139,4 @@ def test_the_number_of_remembered_stores_is_bounded() -> None:
     revoked = RevokedCalls()
     for number in range(1_000):
         revoked.set_revoked_jobs(f"crew.jobs.{number}", "q1", frozenset({b"12345678"}))
-    assert len(revoked._revoked_jobs) == canceled_module.MAX_STORES
+    assert len(revoked._revoked_jobs) == MAX_STORES

@@ -11,10 +11,11 @@ from crew.protocol.message import Outcome
 from crew.worker.context import context
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.interrupt import InterruptReason
-from crew.worker.executors import event_loop
 from tests.support.deliveries import an_execution, outcome_of, value_of
 from tests.support.executors import Coroutines, coroutines, punctual
 from tests.support.waiting import eventually
+
+BLOCKED_AFTER = 0.05  # seconds
 
 
 class Waiter:
@@ -79,12 +80,6 @@ class Blocker:
     def blocks_here(self) -> None:
         """Block until `go` is set."""
         self.go.wait(10)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop counts as blocked after a short time."""
-    monkeypatch.setattr(event_loop, "BLOCKED_AFTER", 0.05)
 
 
 def blocked(runner: Coroutines, execution: Execution) -> None:
@@ -288,9 +283,9 @@ def test_an_execution_that_is_canceled_while_its_start_is_announced_is_not_run()
 # --- a blocked loop --------------------------------------------------------------------------------------------------
 
 
-def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned(impatient: None) -> None:
+def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned() -> None:
     task = Blocker()
-    with coroutines() as runner:
+    with coroutines(blocked_after=BLOCKED_AFTER) as runner:
         execution = an_execution(task)
         runner.put(execution)
         eventually(lambda: task.began)
@@ -301,14 +296,14 @@ def test_a_blocked_loop_is_detected_and_its_execution_cannot_be_abandoned(impati
         runner.ends(execution)
 
 
-def test_a_loop_that_reacts_is_not_blocked(impatient: None) -> None:
+def test_a_loop_that_reacts_is_not_blocked() -> None:
     task = Waiter(swallow=100)
-    with coroutines() as runner:
+    with coroutines(blocked_after=BLOCKED_AFTER) as runner:
         execution = an_execution(task)
         runner.put(execution)
         eventually(lambda: task.began)
         runner.executor.interrupt(execution, InterruptReason.TIMEOUT)
-        until = time.monotonic() + 2 * event_loop.BLOCKED_AFTER
+        until = time.monotonic() + 2 * BLOCKED_AFTER
         eventually(lambda: time.monotonic() > until)
         assert not runner.executor._is_blocked()
         assert runner.executor.can_abandon(execution) is True
@@ -316,9 +311,9 @@ def test_a_loop_that_reacts_is_not_blocked(impatient: None) -> None:
         runner.ends(execution)
 
 
-def test_a_loop_that_reacts_again_is_no_longer_blocked(impatient: None) -> None:
+def test_a_loop_that_reacts_again_is_no_longer_blocked() -> None:
     task = Blocker()
-    with coroutines() as runner:
+    with coroutines(blocked_after=BLOCKED_AFTER) as runner:
         execution = an_execution(task)
         runner.put(execution)
         eventually(lambda: task.began)

@@ -12,7 +12,6 @@ from crew.protocol.message import Outcome
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.interruption import ONE_INTERRUPT
-from crew.worker.executors import main_thread
 from crew.worker.executors.main_thread import MainThreadExecutor
 from tests.support.deliveries import an_execution, outcome_of, value_of
 from tests.support.executors import HANGING, Main, Recorder, busy_for, endless_loop, punctual
@@ -121,11 +120,10 @@ def test_an_interrupt_while_nothing_runs_has_no_effect(main: Main) -> None:
     assert value_of(done) == "done"
 
 
-def test_a_task_that_runs_on_is_interrupted_again(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main_thread, "RESEND_INTERVAL", ONE_INTERRUPT + 0.01)
+def test_a_task_that_runs_on_is_interrupted_again(signals: None) -> None:
     task = Recorder(HANGING["sleep"], swallow=1)
     execution = an_execution(task, timeout=0.03)
-    main.run(execution)
+    Main(resend=ONE_INTERRUPT + 0.01).run(execution)
     assert task.reasons() == ["timeout"] * 2
     assert outcome_of(execution) is Outcome.TIMED_OUT
 

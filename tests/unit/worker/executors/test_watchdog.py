@@ -57,10 +57,10 @@ class Seen:
         self.note("busy")
 
 
-def watched(executor: PlayedExecutor, *, grace: float = 5.0) -> tuple[Watchdog, Seen]:
+def watched(executor: PlayedExecutor, *, grace: float = 5.0, resend: float = 1.0) -> tuple[Watchdog, Seen]:
     """A watchdog of `executor`, and its reports."""
     seen = Seen(executor)
-    return Watchdog(executor, seen, executor.held, grace=grace), seen
+    return Watchdog(executor, seen, executor.held, grace=grace, resend=resend), seen
 
 
 @pytest.mark.gen_test
@@ -117,13 +117,10 @@ async def test_a_caller_gets_its_reply_on_time_though_its_task_cannot_be_interru
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("shields", [0, 1], ids=["a task", "a shielded task"])
-async def test_a_task_that_runs_on_is_interrupted_again_but_not_all_the_time(
-    monkeypatch: pytest.MonkeyPatch, shields: int
-) -> None:
+async def test_a_task_that_runs_on_is_interrupted_again_but_not_all_the_time(shields: int) -> None:
     """Every second, so that the task can clean up; faster in this test."""
-    monkeypatch.setattr(watchdog_module, "RESEND_INTERVAL", 0.15)
     executor = PlayedExecutor()
-    watchdog, _ = watched(executor)
+    watchdog, _ = watched(executor, resend=0.15)
     execution = executor.begin(an_execution(timeout=0.02))
     execution.interruption.shields = shields
     watchdog.wake_by(execution.limit)

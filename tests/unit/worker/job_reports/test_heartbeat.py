@@ -7,7 +7,6 @@ import pytest
 from crew.protocol import properties
 from crew.protocol.message import Outcome, Reply
 from crew.worker.execution.execution import Execution
-from crew.worker.job_reports import heartbeat
 from crew.worker.job_reports.heartbeat import Heartbeat
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from tests.support.deliveries import a_job
@@ -17,18 +16,12 @@ from tests.support.waiting import until
 EVERY = 0.02  # seconds
 
 
-@pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the interval, which is half a minute."""
-    monkeypatch.setattr(heartbeat, "HEARTBEAT_EVERY", EVERY)
-
-
 class PlayedHeartbeat:
     """A heartbeat with a fake broker."""
 
     def __init__(self) -> None:
         self.link = FakeLink()
-        self.heartbeat = Heartbeat(ReplyPublisher(self.link.as_link(), "w"))
+        self.heartbeat = Heartbeat(ReplyPublisher(self.link.as_link(), "w"), every=EVERY)
 
     def of(self, execution: Execution) -> list[Reply]:
         """Heartbeats sent for `execution`."""

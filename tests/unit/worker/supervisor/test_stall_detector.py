@@ -10,7 +10,6 @@ import pytest
 from crew.worker.execution.execution import Execution
 from crew.worker.shared_state.messages import DUMP_STACKS
 from crew.worker.shared_state.shared_state import SharedState
-from crew.worker.supervisor import stall_detector as frozen_module
 from crew.worker.supervisor.child_process import ChildProcess
 from crew.worker.supervisor.stall_detector import DUMP_WITHIN, OVERDUE_AFTER, StallDetector
 from tests.support.deliveries import an_execution
@@ -18,6 +17,7 @@ from tests.support.waiting import eventually
 
 GRACE = 0.1
 SILENCE = 0.05
+WAKES_WITHIN = 0.02
 
 
 class PlayedChild(ChildProcess):
@@ -41,7 +41,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.shared_state = SharedState(1, 10)
-        self.detector = StallDetector(self.shared_state, grace=GRACE, silence=SILENCE)
+        self.detector = StallDetector(self.shared_state, grace=GRACE, silence=SILENCE, wakes_within=WAKES_WITHIN)
         self.child = PlayedChild()
 
     def runs(self, *, late: float | None) -> Execution:
@@ -127,32 +127,24 @@ def test_the_next_check_is_when_a_call_can_be_overdue(watched: Watched) -> None:
 # --- silent ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait for a process that was suspended."""
-    monkeypatch.setattr(frozen_module, "WAKES_WITHIN", 0.02)
-
-
 def is_silent(watched: Watched) -> None:
     """Let its I/O thread run, and then stop."""
     watched.shared_state.mark_alive(0)
     eventually(lambda: time.monotonic() > watched.shared_state.last_alive(0) + SILENCE)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_process_whose_io_thread_does_not_run_is_dumped_and_then_killed_once(watched: Watched) -> None:
     watched.runs(late=None)
     is_silent(watched)
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 0)
-    eventually(lambda: time.monotonic() >= watched.child.stalled_at + 0.02)
+    eventually(lambda: time.monotonic() >= watched.child.stalled_at + WAKES_WITHIN)
     watched.look()
     watched.look()
     assert (watched.child.signals, watched.child.kills) == ([DUMP_STACKS], 1)
     assert watched.child.overdue == [], "its calls are redelivered, and count as crashes"
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_process_that_was_suspended_with_its_host_is_not_killed_when_it_wakes(watched: Watched) -> None:
     is_silent(watched)
     watched.look()

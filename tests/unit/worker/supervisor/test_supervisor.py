@@ -17,9 +17,9 @@ from crew.worker.shared_state.exit_status import EXIT_DRAINED, EXIT_REFUSED, EXI
 from crew.worker.shared_state.messages import DRAIN, DUMP_STACKS, READY, REPLY_LOST_CALLS
 from crew.worker.shared_state.shared_state import OVERDUE, SharedState
 from crew.worker.supervisor import reload
-from crew.worker.supervisor import supervisor as supervisor_module
 from crew.worker.supervisor.reload import OldProcess
-from crew.worker.supervisor.supervisor import SIGNALS, Supervisor
+from crew.worker.supervisor.supervisor import MAX_FAILED_STARTS, SIGNALS, Supervisor
+from crew.worker.supervisor.timing import Timing
 from tests.support.deliveries import an_execution
 from tests.support.links import never
 
@@ -80,14 +80,8 @@ def test_a_process_stalled_in_c_code_is_killed_and_only_the_overdue_call_is_blam
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_a_stalled_process_of_older_code_is_killed_after_its_drain_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stalled_process_of_older_code_is_killed_after_its_drain_time(caplog: pytest.LogCaptureFixture) -> None:
     """Its shared state is lost with the old supervisor, so its calls are unknown. No reload starts while it runs."""
-    monkeypatch.setattr(supervisor_module, "FLUSH_TIMEOUT", 0.1)
-    monkeypatch.setattr(supervisor_module, "EXIT_TIMEOUT", 0.1)
-    monkeypatch.setattr(supervisor_module, "KILL_MARGIN", 0.1)
-    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.1)  # seconds between two checks
     ours, theirs = socket.socketpair()
     old = os.fork()
     if old == 0:
@@ -102,7 +96,10 @@ def test_a_stalled_process_of_older_code_is_killed_after_its_drain_time(
 
     begin = time.monotonic()
     left = [OldProcess(old, 0, ours.detach())]
-    supervisor = Supervisor(run_child, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1, old=left)
+    timing = Timing(kill_margin=0.3, longest_delay=0.1)
+    supervisor = Supervisor(
+        run_child, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1, old=left, timing=timing
+    )
     assert supervisor.run() == EXIT_REFUSED
     assert time.monotonic() - begin < 5
     assert theirs.recv(8) == DRAIN
@@ -150,22 +147,26 @@ def test_a_task_that_exits_with_an_expected_exit_code_is_still_a_crash(code: int
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("_signals_of_the_tests")
-def test_calls_that_crash_processes_before_they_are_ready_do_not_stop_the_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_calls_that_crash_processes_before_they_are_ready_do_not_stop_the_worker() -> None:
     """Calls arrive with the first consumer, and a process is ready with its last."""
-    monkeypatch.setattr(supervisor_module, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.02)
     shared_state = SharedState(1, 10)
     call = an_execution()
 
     def run_child(number: int, parent: socket.socket) -> int:
-        if shared_state.crashes(call.call.id) > supervisor_module.MAX_FAILED_STARTS:
+        if shared_state.crashes(call.call.id) > MAX_FAILED_STARTS:
             return EXIT_REFUSED  # ends the test
         shared_state.begin(number, call)
         os._exit(3)
 
-    assert Supervisor(run_child, processes=1, shared_state=shared_state, drain=0.1, grace=0.1).run() == EXIT_REFUSED
+    supervisor = Supervisor(
+        run_child,
+        processes=1,
+        shared_state=shared_state,
+        drain=0.1,
+        grace=0.1,
+        timing=Timing(first_delay=0.01, longest_delay=0.02),
+    )
+    assert supervisor.run() == EXIT_REFUSED
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -228,7 +229,13 @@ def test_a_fork_that_fails_is_retried_later(monkeypatch: pytest.MonkeyPatch, cap
         return fork()
 
     monkeypatch.setattr(os, "fork", failing_fork)
-    monkeypatch.setattr(supervisor_module, "LONGEST_DELAY", 0.01)
-    supervisor = Supervisor(lambda *_: EXIT_REFUSED, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1)
+    supervisor = Supervisor(
+        lambda *_: EXIT_REFUSED,
+        processes=1,
+        shared_state=SharedState(1, 10),
+        drain=0.1,
+        grace=0.1,
+        timing=Timing(longest_delay=0.01),
+    )
     assert supervisor.run() == EXIT_REFUSED
     assert "worker process not started, retrying in" in caplog.text

@@ -22,7 +22,7 @@ from crew.worker.execution.execution import current_execution
 from crew.worker.options import from_flags
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
-from crew.worker.url_jobs import host_limit, requests
+from crew.worker.url_jobs import requests
 from crew.worker.url_jobs.consumer import HttpConsumer
 from crew.worker.url_jobs.task import HttpTask
 from tests.support.deliveries import a_task
@@ -32,6 +32,7 @@ from tests.unit.worker.consumer.test_consumer import Worker
 
 A = "http://a.example/x"
 LARGE = "x" * 200_000
+HOST_WAIT = 0.03  # seconds
 
 
 class HttpWorker(Worker):
@@ -44,6 +45,7 @@ class HttpWorker(Worker):
         self.consumer: HttpConsumer = HttpConsumer(
             [a_task(lambda data: None, name=name) for name in (HTTP_TASK, "t")],
             limit=2,
+            host_wait=HOST_WAIT,
             link=self.consuming.as_link(),
             replies=replies,
             retries=self.retries,
@@ -82,13 +84,6 @@ class HttpWorker(Worker):
         """Start as many requests as the limit of the host of `url`."""
         self.receives_url(url, "1")
         self.receives_url(url, "2")
-
-
-@pytest.fixture(autouse=True)
-def wait(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Shortens the waiting time, which is one second."""
-    monkeypatch.setattr(host_limit, "WAIT", 0.03)
-    return 0.03
 
 
 def call_in(published: Published) -> Call:
