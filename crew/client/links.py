@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from crew import errors
 from crew.amqp import BrokerClock, Link, Outage, Signer
 from crew.protocol import topology
 from crew.settings import Settings
+
+BLOCKED: Final = "the broker has blocked publishing: it is short of memory or disk"
 
 
 class Links:

@@ -23,14 +23,14 @@ MAX_TIME: Final = 1.0  # seconds; an error message waits for the result
 _LETTERS: Final = string.ascii_lowercase + string.digits + "._-"
 
 
-async def similar_tasks(session: Session, task: str) -> list[str]:
+async def similar_tasks(session: Session, task: str, *, within: float = MAX_TIME) -> list[str]:
     """Names of served tasks that differ from `task` in one place; at most a few.
 
-    The list is empty if the broker refuses the messages, or does not answer within a second.
+    The list is empty if the broker refuses the messages, or does not answer `within` that many seconds.
     """
     served: list[str] = []
     with suppress(LinkError, TimeoutError):
-        async with asyncio.timeout(MAX_TIME):
+        async with asyncio.timeout(within):
             await _probe(session, neighbours(task), served)
     return sorted(served)
 

@@ -1,5 +1,6 @@
 """`crew call`, `crew publish` and `crew subscribe`: the client from the shell."""
 
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from crew.cli import main
 from crew.cli.connection import ConnectTimeout
+from crew.client.similar_tasks import similar_tasks
 from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually
 
@@ -133,7 +135,8 @@ def test_an_unknown_task_is_an_error_at_once(crew: Crew, prefix: str) -> None:
 def test_an_error_about_an_unknown_task_suggests_a_similar_one(
     environment: dict[str, str], prefix: str, typo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crew.client.similar_tasks.MAX_TIME", 60.0)  # seconds: a busy machine may need more than one
+    patient = functools.partial(similar_tasks, within=60.0)  # seconds: a busy machine may need more than one
+    monkeypatch.setattr("crew.cli.call.similar_tasks", patient)
 
     done = CliRunner().invoke(main, ["call", prefix + typo], env=environment)
 

@@ -21,6 +21,7 @@ from crew.client.calling.call import PendingCall
 from crew.client.calling.outgoing_call import OutgoingCall
 from crew.client.calling.pending import MAX_BYTES, PendingCalls
 from crew.client.calling.reply import result_of_reply
+from crew.client.links import BLOCKED
 from crew.protocol import deadline, properties, topology
 from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Control, Outcome, Reply
@@ -28,7 +29,6 @@ from crew.protocol.properties import DeadLetter
 
 logger = logging.getLogger(__name__)
 
-BLOCKED: Final = "the broker has blocked publishing: it is short of memory or disk"
 CANCELED: Final = "canceled"
 TIMEOUT: Final = "timeout"
 MAX_UNSENT: Final = 10_000  # control messages that are kept while the broker is unavailable

@@ -12,7 +12,7 @@ from crew.amqp.outbox.outbox import Outbox
 from crew.amqp.outbox.outgoing import AwaitedMessage
 from crew.amqp.outbox.policy import EVENTS
 from crew.client import off_loop
-from crew.client.calling.calls import BLOCKED
+from crew.client.links import BLOCKED
 from crew.client.started import PendingEvent
 from crew.protocol import properties, topology
 from crew.protocol.message import Event
