@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.amqp.outbox.outbox import Outbox
 from crew.amqp.outbox.outgoing import AwaitedMessage
@@ -56,7 +58,7 @@ class Publisher:
         self._tuning = tuning
         self._link = link
         self._store = store
-        self._outbox = Outbox(link, JOBS)
+        self._outbox = Outbox(link, msgspec.structs.replace(JOBS, kept_for=tuning.publish_patience))
         self._has_queue = asyncio.Event()
         self._marks: set[asyncio.Task[None]] = set()
         self._in_background: set[asyncio.Task[Any]] = set()  # each waits for a confirm, also after its caller has left

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from crew.amqp.outbox.policy import JOBS
 from crew.jobs.job import LEASE
 
 
@@ -36,7 +37,7 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
     pause_timeout: float = 1.0
     stalled_after: float = 30.0
     poll_interval: float = 5.0
-    publish_patience: float = 2.0
+    publish_patience: float = JOBS.kept_for
     confirm_patience: float = 6.0
     lease: float = LEASE
     retry_full: float = 5.0
