@@ -187,7 +187,7 @@ async def test_gateways_that_create_the_tables_at_the_same_time_share_one_store(
 async def test_a_store_of_a_newer_crew_is_refused(store_url: str) -> None:
     async with opened(store_url) as [store], store._database.write() as connection:
         await connection.execute(text("ALTER TABLE crew_jobs ADD COLUMN weight INTEGER"))
-        await connection.execute(text("UPDATE crew_schema SET version = 4"))
+        await connection.execute(text("UPDATE crew_schema SET version = 5"))
     kind, message = await refusal(store_url)
     assert kind is SettingsError
     assert message == (
