@@ -128,7 +128,7 @@ def test_an_unknown_task_is_an_error_at_once(crew: Crew, prefix: str) -> None:
 
     assert done.returncode == 3
     assert f"{prefix}absent" in done.stderr.decode()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # seconds: not the expiration of a minute
 
 
 @pytest.mark.parametrize("typo", ["ehco", "Echo", "echoo"])
