@@ -276,7 +276,10 @@ async def test_a_job_whose_confirm_is_late_is_accepted_and_published_once(
         async with asyncio.timeout(5):
             late = await client.submit(task)
         await asyncio.sleep(1.5)  # three leases
-        assert (await client.jobs.get(late.id)).enqueued is None
+        kept = await store.get(late.id)
+        assert kept.enqueued is None
+        assert kept.publish_at is not None
+        assert kept.publish_at < time.time() + 0.6, "it has the lease of the tuning"
         proxy.heal()
         async with asyncio.timeout(5):
             while (await client.jobs.get(late.id)).enqueued is None:
