@@ -230,7 +230,7 @@ async def test_a_job_that_was_canceled_or_expired_in_the_queue_never_starts(
 async def test_a_job_whose_cancel_reached_no_worker_is_interrupted_at_its_start(
     gateway: MakeClient, shared_worker: Process, prefix: str
 ) -> None:
-    """The list of revoked jobs does not cover it: the gateway that canceled it died before it told the workers."""
+    """The list of revoked jobs does not cover it: the gateway died before it sent the cancel to the workers."""
     worker = shared_worker.from_now()
     async with gateway() as client:
         store, link = client.jobs.store, client.links.publishing

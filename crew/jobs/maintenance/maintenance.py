@@ -19,7 +19,7 @@ class Maintenance:
     """Maintains the jobs of `store`.
 
     Args:
-        apply: commits reports, wakes the waiters and tells the workers.
+        apply: commits the reports, wakes the waiters and sends control messages to the workers.
         watermark: whether all reports published before an instant are committed.
         clock: epoch seconds.
         interval: seconds between two steps of each service.

@@ -6,20 +6,19 @@ from typing import Final
 
 from crew.errors import Overloaded, TaskError, TooLarge
 from crew.jobs.job import LEASE, Job, JobStatus
-from crew.jobs.maintenance.ending import ApplyReports, end_jobs
-from crew.jobs.maintenance.service import INTERVAL, Service
+from crew.jobs.maintenance.ending import ApplyReports, EndingService
+from crew.jobs.maintenance.service import INTERVAL
 from crew.jobs.publisher import Publisher
 from crew.jobs.store.store import Store
 
 MAX_CLAIMED: Final = 200  # jobs that are claimed at a time
 
 
-class Republish(Service):
+class Republish(EndingService):
     """Publishes due jobs of `store`, as long as there are any and the broker takes them.
 
     Args:
-        apply: commits the reports, wakes the waiters and sends control messages to the workers.
-        clock: epoch seconds.
+        apply, clock, interval: as for EndingService.
     """
 
     def __init__(
@@ -31,11 +30,8 @@ class Republish(Service):
         clock: Callable[[], float] = time.time,
         interval: float = INTERVAL,
     ) -> None:
-        super().__init__(interval=interval)
-        self._store = store
+        super().__init__(store, apply=apply, clock=clock, interval=interval)
         self._publisher = publisher
-        self._apply = apply
-        self._clock = clock
 
     async def step(self) -> None:
         """Claim due jobs and publish them, batch by batch."""
@@ -58,5 +54,5 @@ class Republish(Service):
             return False
         except (TaskError, TooLarge) as error:
             message = f"the job was accepted, but could not be published: {error}"
-            await end_jobs(self._apply, [job.id], JobStatus.ERROR, type_name=type(error).__name__, message=message)
+            await self._end([job.id], JobStatus.ERROR, type_name=type(error).__name__, message=message)
             return True

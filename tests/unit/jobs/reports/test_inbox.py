@@ -68,7 +68,7 @@ PREFETCH = QUICK.prefetch
 
 
 def an_inbox(store: JobStore, *, clock: Callable[[], float] = time.monotonic) -> Inbox:
-    """An inbox with short intervals, whose results nobody needs."""
+    """An inbox with short intervals, whose results are not needed."""
     return Inbox(
         store,
         on_applied=lambda applied: None,
