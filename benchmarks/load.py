@@ -14,6 +14,8 @@ from typing import Any, TypedDict
 
 PAYLOAD = {"id": 12345, "name": "resize", "sizes": [640, 480]}  # about 50 bytes as JSON
 
+GIVE_UP = 60.0  # seconds after the end of an order
+
 Call = Callable[[Any], Awaitable[Any]]
 
 
@@ -44,15 +46,17 @@ async def serve(call: Call) -> None:
 
 
 async def _run(order: Order, call: Call) -> Measurement:
-    if not order["profile"]:
-        return await _load(call, order["seconds"], order["in_flight"])
-    profile = cProfile.Profile()
-    profile.enable()
-    try:
-        return await _load(call, order["seconds"], order["in_flight"])
-    finally:
-        profile.disable()
-        profile.dump_stats(order["profile"])
+    async with asyncio.timeout(order["seconds"] + GIVE_UP):  # a call without a reply ends this process
+        if not order["profile"]:
+            return await _load(call, order["seconds"], order["in_flight"])
+        return await _profiled(call, order["seconds"], order["in_flight"], order["profile"])
+
+
+async def _profiled(call: Call, seconds: float, in_flight: int, file: str) -> Measurement:
+    with cProfile.Profile() as profile:
+        measurement = await _load(call, seconds, in_flight)
+    profile.dump_stats(file)
+    return measurement
 
 
 async def _load(call: Call, seconds: float, in_flight: int) -> Measurement:

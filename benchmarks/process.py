@@ -5,16 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import load
 import msgspec
 
 FOLDER = Path(__file__).parent
 STOP_TIMEOUT = 15.0  # seconds; a crew worker drains first
-_TICKS = os.sysconf("SC_CLK_TCK")
+_CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: what a process has used, in nanoseconds, as `time.process_time` counts it
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -54,22 +55,26 @@ class Process:
 
     def order(self, seconds: float, in_flight: int, profile: str | None = None) -> load.Measurement:
         """Send an order to a client; returns its measurement."""
+        measurement: load.Measurement = self.request(load.Order(seconds=seconds, in_flight=in_flight, profile=profile))
+        return measurement
+
+    def request(self, order: Mapping[str, Any]) -> Any:
+        """Send any order to a client, as a line of JSON; returns its answer."""
         stdin: IO[str] = self._popen.stdin  # type: ignore[assignment]  # it is a PIPE
-        print(json.dumps(load.Order(seconds=seconds, in_flight=in_flight, profile=profile)), file=stdin, flush=True)
+        print(json.dumps(order), file=stdin, flush=True)
         line = self.line()
         if not line:
             raise RuntimeError(f"{self} ended during an order")
-        measurement: load.Measurement = json.loads(line)
-        return measurement
+        return json.loads(line)
 
     def cpu(self) -> float:
         """CPU seconds that the process and its children have used."""
-        return sum(_cpu(pid) for pid in (self._popen.pid, *_children(self._popen.pid)))
+        return sum(cpu_of(pid) for pid in (self._popen.pid, *children_of(self._popen.pid)))
 
     def memory(self) -> Memory:
         """Memory of its largest child, or of the process itself if it has no children."""
-        pids = list(_children(self._popen.pid)) or [self._popen.pid]
-        return max(map(_memory, pids), key=lambda memory: memory.rss)
+        pids = list(children_of(self._popen.pid)) or [self._popen.pid]
+        return max(map(memory_of, pids), key=lambda memory: memory.rss)
 
     def stop(self) -> None:
         """Stop the process by SIGTERM, and after a timeout kill it with its children. Idempotent."""
@@ -79,7 +84,7 @@ class Process:
         try:
             self._popen.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            for pid in (*_children(self._popen.pid), self._popen.pid):
+            for pid in (*children_of(self._popen.pid), self._popen.pid):
                 os.kill(pid, signal.SIGKILL)
             self._popen.wait()
 
@@ -89,7 +94,8 @@ class Process:
         return stdout.readline().strip()
 
 
-def _children(pid: int) -> Iterator[int]:
+def children_of(pid: int) -> Iterator[int]:
+    """The process ids of the children of `pid`."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(_stat(stat)[1]) == pid:
@@ -98,9 +104,9 @@ def _children(pid: int) -> Iterator[int]:
             continue  # the process has ended
 
 
-def _cpu(pid: int) -> float:
-    fields = _stat(Path(f"/proc/{pid}/stat"))
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def cpu_of(pid: int) -> float:
+    """CPU seconds of one process (clock_getcpuclockid(3)); /proc/PID/stat counts in hundredths of a second."""
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
 
 
 def _stat(file: Path) -> list[str]:
@@ -108,7 +114,8 @@ def _stat(file: Path) -> list[str]:
     return file.read_text().rpartition(")")[2].split()
 
 
-def _memory(pid: int) -> Memory:
+def memory_of(pid: int) -> Memory:
+    """The memory of one process."""
     status = _kibibytes(Path(f"/proc/{pid}/status"))
     try:
         rollup = _kibibytes(Path(f"/proc/{pid}/smaps_rollup"))

@@ -1,7 +1,7 @@
-"""Formats the table of both systems, and the goals."""
+"""Formats the table of the compared systems, and the goals."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -45,6 +45,10 @@ class Goal(msgspec.Struct, frozen=True):
 CALLS_PER_SECOND: Final = "calls per second, many in flight"
 P50: Final = "p50 us, one in flight"
 
+LABEL: Final = 32  # columns
+WIDTH: Final = 12
+WIDE: Final = 22
+
 _FIGURES: Final[dict[str, Callable[[Figures], float]]] = {
     CALLS_PER_SECOND: lambda figures: figures.calls_per_second,
     "  client, CPU us per call": lambda figures: figures.client_cpu * 1e6,
@@ -59,19 +63,34 @@ _MEMORY: Final[dict[str, Callable[[Memory], float]]] = {
 }
 
 
-def table(floor: list[Figures], crew: list[Figures], floor_memory: Memory, crew_memory: Memory) -> str:
-    """A table of both systems and their ratio, one line per figure."""
-    lines = [f"{'':32}{'floor':>10}{'crew':>10}{'crew/floor':>12}"]
+Rounds = dict[str, list[Figures]]
+Pair = tuple[str, str]
+
+
+def table(figures: Rounds, memory: dict[str, Memory], ratios: Sequence[Pair]) -> str:
+    """A table of all systems, one line per figure, then of the ratios between two of them.
+
+    Args:
+        figures: of each system, by its name; one entry for each round.
+        memory: of a worker of each system.
+        ratios: pairs of names.
+    """
+    columns = [f"{first}/{second}" for first, second in ratios]
+    lines = [f"{'':{LABEL}}" + "".join(f"{name:>{WIDTH}}" for name in figures)]
+    below = [f"{'':{LABEL}}" + "".join(f"{name:>{WIDE}}" for name in columns)]
     for name, of in _FIGURES.items():
-        medians = [statistics.median(map(of, rounds)) for rounds in (floor, crew)]
-        lines.append(f"{name:32}{medians[0]:10.0f}{medians[1]:10.0f}{ratio(floor, crew, name):12.2f}")
+        medians = [statistics.median(map(of, rounds)) for rounds in figures.values()]
+        lines.append(f"{name:{LABEL}}" + "".join(f"{median:{WIDTH}.0f}" for median in medians))
+        below.append(f"{name:{LABEL}}" + "".join(f"{ratio(figures, pair, name):{WIDE}.2f}" for pair in ratios))
     for name, of_memory in _MEMORY.items():
-        both = of_memory(floor_memory), of_memory(crew_memory)
-        lines.append(f"{name:32}{both[0]:10.1f}{both[1]:10.1f}{both[1] / both[0]:12.2f}")
-    return "\n".join(lines)
+        lines.append(f"{name:{LABEL}}" + "".join(f"{of_memory(memory[one]):{WIDTH}.1f}" for one in figures))
+        quotients = [of_memory(memory[first]) / of_memory(memory[second]) for first, second in ratios]
+        below.append(f"{name:{LABEL}}" + "".join(f"{quotient:{WIDE}.2f}" for quotient in quotients))
+    return "\n".join([*lines, "", *below])
 
 
-def ratio(floor: list[Figures], crew: list[Figures], name: str) -> float:
-    """The median of the ratio crew/floor over all rounds."""
+def ratio(figures: Rounds, pair: Pair, name: str) -> float:
+    """The median of the ratio of the pair's first system to its second one, over all rounds."""
     of = _FIGURES[name]
-    return statistics.median(of(ours) / of(theirs) for theirs, ours in zip(floor, crew, strict=True))
+    first, second = (figures[system] for system in pair)
+    return statistics.median(of(one) / of(other) for one, other in zip(first, second, strict=True))

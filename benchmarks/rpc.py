@@ -1,10 +1,12 @@
 """Measures the cost of a call through crew, compared with the same echo over bare pika.
 
-    python benchmarks/rpc.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--persistent] [--profile]
+    python benchmarks/rpc.py [--rounds N] [--seconds S] [--in-flight N] [--url URL] [--profile transient|persistent]
 
-Each system has one client process and one worker process. The systems take turns in every round, and each turn is
-compared with the turn next to it, because the speed of a machine drifts by more than the measured difference. Trust the
-ratios: they are medians over the rounds. The exit status is 0 if the goals are met, else 1.
+Transient calls are compared with the transient floor, and persistent ones, crew's default, with the persistent floor
+(`floor.py`). Each system has one client process and one worker process; crew's two clients share a worker. The systems
+take turns in every round, and turns of one round are compared, because the speed of a machine drifts by more than the
+measured difference. Trust the ratios: they are medians over the rounds. The exit status is 0 if the goals are met,
+else 1.
 """
 
 import contextlib
@@ -29,10 +31,14 @@ from crew.client.blocking import Client as BlockingClient
 IDLE = 3.0  # seconds without a call before the memory is read
 WARM_UP = 1.0  # seconds
 PROFILE_LINES = 25
+KINDS = ("transient", "persistent")
+FLOOR, CREW = "floor", "crew"
+FLOOR_PERSISTENT, CREW_PERSISTENT = "floor (p.)", "crew (p.)"  # persistent
+RATIOS = ((CREW, FLOOR), (CREW_PERSISTENT, FLOOR_PERSISTENT), (CREW_PERSISTENT, CREW), (CREW_PERSISTENT, FLOOR))
 
 
 class System(msgspec.Struct):
-    """One of the two compared systems.
+    """One of the compared systems.
 
     Attributes:
         figures: one entry for each round.
@@ -63,13 +69,12 @@ class System(msgspec.Struct):
 @click.option("--seconds", default=1.0, show_default=True, help="Length of one measurement; a turn has two.")
 @click.option("--in-flight", default=64, show_default=True, help="Calls in flight when throughput is measured.")
 @click.option("--url", help="AMQP URL; default: crew's default, else a private node.")
-@click.option("--persistent", is_flag=True, help="Make crew's calls persistent; the floor's calls stay transient.")
-@click.option("--profile", is_flag=True, help="Also print profiles of crew's client and of its worker's I/O thread.")
-def main(rounds: int, seconds: float, in_flight: int, url: str | None, persistent: bool, profile: bool) -> None:
-    """Compare crew with the floor."""
+@click.option("--profile", type=click.Choice(KINDS), help="Also profile calls of this kind: client and I/O thread.")
+def main(rounds: int, seconds: float, in_flight: int, url: str | None, profile: str | None) -> None:
+    """Compare crew with the floors."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the children are stopped
     with broker(url) as found, contextlib.ExitStack() as stack:
-        systems = [start_floor(found, stack), start_crew(found, stack, persistent=persistent)]
+        systems = start_systems(found, stack)
         for system in systems:
             system.client.order(WARM_UP, in_flight)
         for turn in range(rounds):
@@ -78,8 +83,17 @@ def main(rounds: int, seconds: float, in_flight: int, url: str | None, persisten
         goals = report(systems)
         stack.close()
         if profile:
-            print_profiles(found, seconds, in_flight, persistent=persistent)
+            print_profiles(found, seconds, in_flight, persistent=profile == "persistent")
     sys.exit(0 if all(goal.is_met for goal in goals) else 1)
+
+
+def start_systems(url: str, stack: contextlib.ExitStack) -> list[System]:
+    """Start the floors, crew's worker and its two clients; each system of crew stands beside its floor."""
+    floor, floor_persistent = (start_floor(url, stack, persistent=persistent) for persistent in (False, True))
+    crew = start_crew(url, stack, persistent=False)
+    client = start(stack, Process("echo_client.py", "--persistent", url=url))
+    client.wait_ready()
+    return [floor, crew, floor_persistent, System(CREW_PERSISTENT, client, crew.worker)]
 
 
 def measure(systems: list[System], seconds: float, in_flight: int) -> None:
@@ -90,13 +104,14 @@ def measure(systems: list[System], seconds: float, in_flight: int) -> None:
         system.figures.append(msgspec.structs.replace(with_many, p50=with_one.p50, p99=with_one.p99))
 
 
-def start_floor(url: str, stack: contextlib.ExitStack) -> System:
+def start_floor(url: str, stack: contextlib.ExitStack, *, persistent: bool = False) -> System:
     """Start the worker and the client over bare pika."""
-    worker = start(stack, Process("floor.py", "worker", url=url))
+    flags = ["--persistent"] * persistent
+    worker = start(stack, Process("floor.py", "worker", *flags, url=url))
     worker.wait_ready()
-    client = start(stack, Process("floor.py", "client", url=url))
+    client = start(stack, Process("floor.py", "client", *flags, url=url))
     client.wait_ready()
-    return System("floor", client, worker)
+    return System(FLOOR_PERSISTENT if persistent else FLOOR, client, worker)
 
 
 def start_crew(url: str, stack: contextlib.ExitStack, *, persistent: bool, profile: str = "") -> System:
@@ -106,7 +121,7 @@ def start_crew(url: str, stack: contextlib.ExitStack, *, persistent: bool, profi
     )
     client = start(stack, Process("echo_client.py", *["--persistent"] * persistent, url=url))
     client.wait_ready()
-    return System("crew", client, worker)
+    return System(CREW_PERSISTENT if persistent else CREW, client, worker)
 
 
 def start(stack: contextlib.ExitStack, process: Process) -> Process:
@@ -117,14 +132,14 @@ def start(stack: contextlib.ExitStack, process: Process) -> Process:
 
 def report(systems: list[System]) -> list[Goal]:
     """Print the table; return the goals."""
-    bare, crew = (system.figures for system in systems)
-    bare_memory, crew_memory = (system.worker.memory() for system in systems)
+    figures = {system.name: system.figures for system in systems}
+    memory = {system.name: system.worker.memory() for system in systems}
     goals = [
-        Goal("throughput, crew/floor", ratio(bare, crew, CALLS_PER_SECOND), at_least=0.80),
-        Goal("p50 latency, crew/floor", ratio(bare, crew, P50), at_most=1.25),
-        Goal("RSS of an idle worker process, MiB", crew_memory.rss, at_most=32),
+        Goal("throughput, crew/floor", ratio(figures, (CREW, FLOOR), CALLS_PER_SECOND), at_least=0.80),
+        Goal("p50 latency, crew/floor", ratio(figures, (CREW, FLOOR), P50), at_most=1.25),
+        Goal("RSS of an idle worker process, MiB", memory[CREW].rss, at_most=32),
     ]
-    print(table(bare, crew, bare_memory, crew_memory))
+    print(table(figures, memory, RATIOS))
     print(*goals, sep="\n", flush=True)
     return goals
 
