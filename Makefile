@@ -16,7 +16,7 @@ TESTS_ALONE = -m pytest -m alone
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
+.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-guard bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -79,6 +79,9 @@ test-pythons: rabbitmq postgresql chromium ## run the tests on each installed Py
 
 bench: .venv/installed rabbitmq-unless-url ## measure the cost of a call, compared with bare pika
 	@$(PYTHON) benchmarks/rpc.py
+
+bench-guard: .venv/installed rabbitmq ## has a call become slower? BASE=COMMIT; default: the merge-base with main, or the parent
+	@PYTHONPATH=benchmarks:$$PYTHONPATH $(PYTHON) -m guard $(if $(BASE),--base $(BASE))
 
 bench-jobs: .venv/installed rabbitmq-unless-url ## measure jobs per second, and the delay until a waiting client gets the result
 	@$(PYTHON) benchmarks/jobs.py

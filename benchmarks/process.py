@@ -33,16 +33,31 @@ class Process:
         arguments: of the script, after its file name.
         url: of the broker; passed in the environment, as it contains a password.
         profile: file for the profile of a worker, or "".
+        tree: folder from which it imports crew; default: as this process.
+        python: interpreter; default: that of this process.
     """
 
-    def __init__(self, script: str, *arguments: str, url: str, profile: str = "") -> None:
+    def __init__(
+        self,
+        script: str,
+        *arguments: str,
+        url: str,
+        profile: str = "",
+        tree: Path | None = None,
+        python: Path | None = None,
+    ) -> None:
         self._script = script
         self._popen = subprocess.Popen(
-            [sys.executable, script if script == "-m" else str(FOLDER / script), *arguments],
+            [str(python or sys.executable), script if script == "-m" else str(FOLDER / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "CREW_AMQP_URL": url, "CREW_BENCHMARK_PROFILE": profile},
+            env={
+                **os.environ,
+                "CREW_AMQP_URL": url,
+                "CREW_BENCHMARK_PROFILE": profile,
+                **({"PYTHONPATH": str(tree)} if tree else {}),
+            },
         )
 
     def __repr__(self) -> str:
@@ -69,7 +84,12 @@ class Process:
 
     def cpu(self) -> float:
         """CPU seconds that the process and its children have used."""
-        return sum(cpu_of(pid) for pid in (self._popen.pid, *children_of(self._popen.pid)))
+        return sum(map(cpu_of, self.pids))
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process id, and those of its children."""
+        return [self._popen.pid, *children_of(self._popen.pid)]
 
     def memory(self) -> Memory:
         """Memory of its largest child, or of the process itself if it has no children."""
@@ -84,7 +104,7 @@ class Process:
         try:
             self._popen.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            for pid in (*children_of(self._popen.pid), self._popen.pid):
+            for pid in reversed(self.pids):
                 os.kill(pid, signal.SIGKILL)
             self._popen.wait()
 
