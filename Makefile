@@ -16,7 +16,8 @@ TESTS_ALONE = -m pytest -m alone
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-guard bench-jobs interrupts clean
+.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
+        bench bench-peers bench-calls bench-guard bench-jobs interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -77,7 +78,13 @@ test-pythons: rabbitmq postgresql chromium ## run the tests on each installed Py
 	    .venv-$$version/bin/python $(TESTS) && .venv-$$version/bin/python $(TESTS_ALONE) || failed="$$failed $$version"; \
 	done; [ -z "$$failed" ] || { echo "failed on Python$$failed" >&2; exit 1; }
 
-bench: .venv/installed rabbitmq-unless-url ## measure the cost of a call, compared with bare pika
+bench: .venv/installed rabbitmq ## measure crew beside bare pika, and beside what make bench-peers has installed: a report
+	@PYTHONPATH=benchmarks:$$PYTHONPATH $(PYTHON) -m suite
+
+bench-peers: .venv-peers/installed ## install the systems that make bench compares crew with, into .venv-peers
+	@tools/peer-servers
+
+bench-calls: .venv/installed rabbitmq-unless-url ## measure the cost of a call, compared with bare pika alone
 	@$(PYTHON) benchmarks/rpc.py
 
 bench-guard: .venv/installed rabbitmq ## has a call become slower? BASE=COMMIT; default: the merge-base with main, or the parent
@@ -110,6 +117,12 @@ clean: ## remove everything that make created, including the private broker
 	@python=$$(tools/python) && without= && \
 	    { ! $$python -m pip --python "$$(command -v $$python)" --version >/dev/null 2>&1 || without=--without-pip; } && \
 	    $$python -m venv $$without .venv
+
+.venv-peers/installed: benchmarks/peers/requirements.txt
+	@[ -x .venv-peers/bin/python ] || $$(tools/python) -m venv .venv-peers
+	@echo 'installing other systems into .venv-peers' >&2
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 .venv-%/installed: pyproject.toml
 	@[ -x .venv-$*/bin/python ] || $(or $(VENV_PYTHON),python$*) -m venv .venv-$*

@@ -23,7 +23,13 @@ async def run(*, persistent: bool) -> None:
         async with asyncio.timeout(WORKER_TIMEOUT):
             while not await _is_served(client):  # polled, as the worker is another process
                 await asyncio.sleep(0.1)
-        await load.serve(call)
+        await load.serve(call, _mixin)
+
+
+def _mixin() -> type:
+    from crew.gateway import AbandonMixin  # only the handlers of HTTP requests need the gateway's packages
+
+    return AbandonMixin
 
 
 async def _is_served(client: Client) -> bool:

@@ -1,4 +1,4 @@
-"""The load for a measured client: N calls in flight for some seconds. Orders come from stdin.
+"""The load for a measured client. Orders come from stdin: N calls in flight for some seconds, N at once, or over HTTP.
 
 Each client runs in its own process and replies to each order with one line of JSON. So two clients can take turns, and
 neither can affect the other.
@@ -37,19 +37,73 @@ class Measurement(TypedDict):
     p99: float
 
 
-async def serve(call: Call) -> None:
-    """Print "ready", then run the orders from stdin until it ends."""
+class Burst(TypedDict):
+    """An order for a client: make `burst` calls at once and wait for all of them; do that `times` times."""
+
+    burst: int
+    times: int
+
+
+class Bursts(TypedDict):
+    """The result of a `Burst`: seconds of each; of the last one, the latest reply in medians of the last tenth."""
+
+    seconds: list[float]
+    latest: float
+
+
+class Web(TypedDict):
+    """An order for a client: listen for HTTP requests that make one call, see `call_handlers.py`."""
+
+    web: bool
+
+
+class Port(TypedDict):
+    """The result of `Web`: the port on 127.0.0.1."""
+
+    port: int
+
+
+async def serve(call: Call, mixin: Callable[[], type] | None = None) -> None:
+    """Print "ready", then run the orders from stdin until it ends.
+
+    Args:
+        call: makes a call of the echo.
+        mixin: returns the mixin of the system for Tornado handlers.
+    """
     loop = asyncio.get_running_loop()
     print("ready", flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps(await _run(json.loads(line), call)), flush=True)
+        print(json.dumps(await _run(json.loads(line), call, mixin)), flush=True)
 
 
-async def _run(order: Order, call: Call) -> Measurement:
-    async with asyncio.timeout(order["seconds"] + GIVE_UP):  # a call without a reply ends this process
+async def _run(order: Any, call: Call, mixin: Callable[[], type] | None) -> Measurement | Bursts | Port:
+    if "web" in order:
+        import call_handlers  # needs Tornado
+
+        return Port(port=call_handlers.listen(call, PAYLOAD, mixin and mixin()))
+    async with asyncio.timeout(order.get("seconds", 0) + GIVE_UP):  # a call without a reply ends this process
+        if "burst" in order:
+            return await _bursts(call, order["burst"], order["times"])
         if not order["profile"]:
             return await _load(call, order["seconds"], order["in_flight"])
         return await _profiled(call, order["seconds"], order["in_flight"], order["profile"])
+
+
+async def _bursts(call: Call, calls: int, times: int) -> Bursts:
+    async def one() -> None:
+        await call(PAYLOAD)
+        replies.append(time.perf_counter() - start)
+
+    seconds = []
+    for _ in range(times):
+        replies: list[float] = []
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(calls):
+                group.create_task(one())
+        seconds.append(replies[-1])
+    last_tenth = replies[-max(calls // 10, 1) :]
+    return Bursts(seconds=seconds, latest=replies[-1] / last_tenth[len(last_tenth) // 2])
 
 
 async def _profiled(call: Call, seconds: float, in_flight: int, file: str) -> Measurement:

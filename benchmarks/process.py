@@ -96,6 +96,10 @@ class Process:
         pids = list(children_of(self._popen.pid)) or [self._popen.pid]
         return max(map(memory_of, pids), key=lambda memory: memory.rss)
 
+    def pss(self) -> float:
+        """MiB of it and its children together; shared pages count in part."""
+        return sum(memory_of(pid).pss for pid in self.pids)
+
     def stop(self) -> None:
         """Stop the process by SIGTERM, and after a timeout kill it with its children. Idempotent."""
         if self._popen.poll() is not None:
@@ -122,6 +126,13 @@ def children_of(pid: int) -> Iterator[int]:
                 yield int(stat.parent.name)
         except OSError:
             continue  # the process has ended
+
+
+def descendants_of(pid: int) -> Iterator[int]:
+    """The process ids of the children of `pid`, of their children, and so on."""
+    for child in children_of(pid):
+        yield child
+        yield from descendants_of(child)
 
 
 def cpu_of(pid: int) -> float:
