@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import load
 import msgspec
 
 FOLDER = Path(__file__).parent
+READY_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 15.0  # seconds; a crew worker drains first
 _CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: what a process has used, in nanoseconds, as `time.process_time` counts it
 
@@ -64,7 +66,10 @@ class Process:
         return f"<Process {self._script}, pid {self._popen.pid}>"
 
     def wait_ready(self) -> None:
-        """Wait until the process prints "ready"; raises RuntimeError if it ends instead."""
+        """Wait until the process prints "ready"; raises RuntimeError if it ends instead, or takes too long."""
+        stdout: IO[str] = self._popen.stdout  # type: ignore[assignment]  # it is a PIPE
+        if not select.select([stdout], [], [], READY_TIMEOUT)[0]:
+            raise RuntimeError(f"{self} is not ready after {READY_TIMEOUT:g} s")
         if self.line() != "ready":
             raise RuntimeError(f"{self} ended before it was ready")
 

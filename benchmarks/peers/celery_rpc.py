@@ -23,7 +23,7 @@ def _echo(data: Any) -> Any:
 
 
 echo = app.task(_echo, name="echo")
-OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--loglevel", "ERROR", "--quiet")
+OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--loglevel", "ERROR")
 
 
 async def worker(_: str) -> None:

@@ -1,6 +1,5 @@
 """FastStream's `broker.request`, which uses RabbitMQ's direct reply-to."""
 
-import logging
 from typing import Any
 
 import load
@@ -13,7 +12,7 @@ QUEUE = "crew.benchmark.faststream"
 
 def connect() -> Any:
     """The broker, without a log line for each message."""
-    return RabbitBroker(URL, default_channel=Channel(prefetch_count=PREFETCH), log_level=logging.DEBUG)
+    return RabbitBroker(URL, default_channel=Channel(prefetch_count=PREFETCH), logger=None)
 
 
 async def echo(data: dict[str, Any]) -> dict[str, Any]:

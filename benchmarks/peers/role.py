@@ -55,4 +55,9 @@ class BlockingCalls:
                 payload, future = self._inbox.get()
                 sent.append((self._send(payload), future))
             handle, future = sent.popleft()
-            self._loop.call_soon_threadsafe(future.set_result, self._wait(handle))
+            try:
+                value = self._wait(handle)
+            except Exception as error:
+                self._loop.call_soon_threadsafe(future.set_exception, error)
+            else:
+                self._loop.call_soon_threadsafe(future.set_result, value)

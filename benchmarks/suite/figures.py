@@ -1,6 +1,7 @@
 """Measures one system: the figures of a turn, and those that are measured once."""
 
 import statistics
+import sys
 from typing import Final
 
 import msgspec
@@ -39,13 +40,23 @@ class Single(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pss: MiB of an idle worker with all its processes.
-        burst_rate: calls per second of a burst.
-        latest: their latest reply, in medians of the last tenth.
-        growth: MiB by which the client has grown from the end of the first such burst to the end of the second one.
+        burst: None if its calls did not end in time.
     """
 
     pss: float
-    burst_rate: float
+    burst: "BurstFigures | None"
+
+
+class BurstFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of the second of two bursts.
+
+    Attributes:
+        rate: calls per second.
+        latest: the latest reply, in medians of the last tenth.
+        growth: MiB by which the client has grown since the end of the first burst.
+    """
+
+    rate: float
     latest: float
     growth: float
 
@@ -73,12 +84,21 @@ def turn(system: System, seconds: float) -> Turn:
     )
 
 
-def single(system: System, burst: int) -> Single:
-    """Measure what is measured once, after some seconds without a call."""
+def single(system: System, calls: int) -> Single:
+    """Measure what is measured once; the system must have been idle for some seconds."""
     pss = system.worker.pss()
-    order = Burst(burst=burst, times=1)
+    try:
+        return Single(pss=pss, burst=_burst(system, Burst(burst=calls, times=1)))
+    except RuntimeError as error:
+        if not system.is_peer:
+            raise
+        print(f"{system.name}: {calls:,} calls at once failed: {error}", file=sys.stderr, flush=True)
+        return Single(pss=pss, burst=None)
+
+
+def _burst(system: System, order: Burst) -> BurstFigures:
     system.client.request(order)
     before = system.client.pss()
     bursts: Bursts = system.client.request(order)
     growth = system.client.pss() - before
-    return Single(pss=pss, burst_rate=burst / bursts["seconds"][0], latest=bursts["latest"], growth=growth)
+    return BurstFigures(rate=order["burst"] / bursts["seconds"][0], latest=bursts["latest"], growth=growth)

@@ -10,7 +10,7 @@ from suite.figures import MANY, PARALLEL, Single, Turn
 from suite.systems import CREW, CREW_PERSISTENT, PIKA, PIKA_PERSISTENT
 
 Of = Callable[[Turn], float | None]
-OfSingle = Callable[[Single], float]
+OfSingle = Callable[[Single], float | None]
 
 RATE: Final = f"calls/s, {MANY} in flight"
 P50: Final = "p50, one in flight, ms"
@@ -34,9 +34,9 @@ TURN_ROWS: Final[dict[str, tuple[Of, int]]] = {  # with the number of decimals
 }
 SINGLE_ROWS: Final[dict[str, tuple[OfSingle, int]]] = {
     PSS: (lambda single: single.pss, 1),
-    "burst, calls/s": (lambda single: single.burst_rate, 0),
-    LATEST: (lambda single: single.latest, 2),
-    "burst, the client grows by the second one, MiB": (lambda single: single.growth, 1),
+    "burst, calls/s": (lambda single: getattr(single.burst, "rate", None), 0),
+    LATEST: (lambda single: getattr(single.burst, "latest", None), 2),
+    "burst, the client grows by the second one, MiB": (lambda single: getattr(single.burst, "growth", None), 1),
 }
 AIO_PIKA, CELERY, GRPC = (
     next(peer.name for peer in PEERS if part in peer.name) for part in ("aio-pika", "Celery", "grpc")
@@ -104,7 +104,8 @@ def _systems(results: Results) -> str:
         lines.append(_line([row, *(_median([one for one in some if one is not None], digits) for some in values)]))
     for row, (of_single, digits) in SINGLE_ROWS.items():
         singles = [results.singles.get(name) for name in results.turns]
-        lines.append(_line([row, *(f"{of_single(one):,.{digits}f}" if one else "-" for one in singles)]))
+        figures = [of_single(one) if one else None for one in singles]
+        lines.append(_line([row, *(_median([] if one is None else [one], digits) for one in figures)]))
     return "\n".join(lines)
 
 
@@ -117,7 +118,7 @@ def _goals(results: Results) -> str:
             name = f"{goal.row}: {goal.system} / {other}"
             lines.append(_goal(name, values, goal.goal, is_at_least=goal.is_at_least))
     if single := results.singles.get(CREW_PERSISTENT):
-        lines += [_goal(row, [SINGLE_ROWS[row][0](single)], most, is_at_least=False) for row, most in SINGLE_GOALS]
+        lines += [_goal(row, [SINGLE_ROWS[row][0](single) or 0], most, is_at_least=False) for row, most in SINGLE_GOALS]
     return "\n".join(lines)
 
 

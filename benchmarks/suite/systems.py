@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -63,7 +64,15 @@ def start_all(servers: Servers, stack: contextlib.ExitStack, names: Sequence[str
         if version(peer) and servers.has(peer.server):
             starters[peer.name] = lambda peer=peer: start_peer(peer, servers, stack)  # type: ignore[misc]
     wanted = [name for name in starters if not names or any(part.lower() in name.lower() for part in names)]
-    return [starters[name]() for name in wanted]
+    systems = []
+    for name in wanted:
+        try:
+            systems.append(starters[name]())
+        except RuntimeError as error:
+            if name in (PIKA, PIKA_PERSISTENT, CREW, CREW_PERSISTENT):
+                raise
+            print(f"{name} failed, and is left out: {error}", file=sys.stderr, flush=True)
+    return systems
 
 
 @functools.cache
