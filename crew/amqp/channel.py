@@ -101,7 +101,7 @@ class Channel:
         self._pika.add_on_return_callback(guarded(self._on_return))
         await self._answered(opened)
         confirming: asyncio.Future[Any] = self._answer()
-        self._pika.confirm_delivery(guarded(self._unconfirmed.on_confirm), lambda frame: _resolve(confirming, frame))
+        self._pika.request_confirms(guarded(self._unconfirmed.on_confirm), lambda frame: _resolve(confirming, frame))
         await self._answered(confirming)
         self._confirm_timeout.start()
 

@@ -50,7 +50,7 @@ class PikaChannel:
     def add_on_return_callback(self, callback: Callable[..., None]) -> None:
         self.on_return = callback
 
-    def confirm_delivery(self, on_confirm: Callable[..., None], callback: Callable[[Any], None]) -> None:
+    def request_confirms(self, on_confirm: Callable[..., None], callback: Callable[[Any], None]) -> None:
         self.on_confirm = on_confirm
         self._answer(callback)
 
@@ -108,11 +108,11 @@ class PikaChannel:
 
     def confirm(self, tag: int, *, multiple: bool = False) -> None:
         """Confirm the message, or all messages up to it."""
-        self.on_confirm(Frame(spec.Basic.Ack(tag, multiple)))
+        self.on_confirm(tag, multiple, True)
 
     def refuse(self, tag: int, *, multiple: bool = False) -> None:
         """Reject the message (basic.nack), as a full queue does."""
-        self.on_confirm(Frame(spec.Basic.Nack(tag, multiple)))
+        self.on_confirm(tag, multiple, False)
 
     def give_back(self, correlation_id: str | None, *, routing_key: str = "q") -> None:
         """Return the message: no queue is bound for it."""

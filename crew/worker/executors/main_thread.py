@@ -118,10 +118,10 @@ class MainThreadExecutor:
         if state.task is not ENDED:
             state.move(END)
         self._current = None
-        if state.decisions[0].reason is not None or signal.getsignal(ALARM) != self._on_signal:
+        if state.decisions[0].reason is not None or signal_handlers.getsignal(ALARM) != self._on_signal:
             self._take_signals()
         else:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # without a check: it would cost as much
+            signal_handlers.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # without a check: it would cost as much
         self._on_ended(execution)
 
     def _take_signals(self) -> None:

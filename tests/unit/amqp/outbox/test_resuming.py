@@ -79,7 +79,7 @@ async def test_another_error_while_it_is_prepared_ends_a_message() -> None:
     sender = Sender()
     message = prepared(sender, error := ValueError("too large"))
     sender.outbox.send(message)
-    await until(lambda: message.ends)
+    await until(lambda: not sender.outbox.tasks)
     assert (message.ends, sender.published, len(sender.outbox)) == ([error], [], 0)
 
 
