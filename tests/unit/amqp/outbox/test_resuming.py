@@ -58,7 +58,7 @@ async def test_a_message_that_cannot_be_prepared_is_prepared_again() -> None:
         await until(lambda: sender.outbox.returned)
         assert not message.ends
         sender.timers.advance(0.3)
-    await until(lambda: message.ends)
+    await until(lambda: message.ends and not sender.outbox.tasks)
     assert (message.ends, sender.published, len(sender.outbox)) == ([error], [], 0)
 
 
