@@ -1,7 +1,7 @@
 """The messages of crew as frozen values: Call, Reply, Event, Control; `properties.py` has their AMQP form."""
 
 import enum
-import os
+import secrets
 from typing import Any
 
 import msgspec
@@ -197,4 +197,4 @@ class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_id() -> str:
     """Return a new unique id."""
-    return os.urandom(16).hex()
+    return secrets.token_bytes(16).hex()
