@@ -64,12 +64,12 @@ class Process:
 
     def cpu(self) -> float:
         """CPU seconds that the process and its children have used."""
-        return sum(_cpu(pid) for pid in (self._popen.pid, *_children(self._popen.pid)))
+        return sum(_cpu(pid) for pid in (self._popen.pid, *children_of(self._popen.pid)))
 
     def memory(self) -> Memory:
         """Memory of its largest child, or of the process itself if it has no children."""
-        pids = list(_children(self._popen.pid)) or [self._popen.pid]
-        return max(map(_memory, pids), key=lambda memory: memory.rss)
+        pids = list(children_of(self._popen.pid)) or [self._popen.pid]
+        return max(map(memory_of, pids), key=lambda memory: memory.rss)
 
     def stop(self) -> None:
         """Stop the process by SIGTERM, and after a timeout kill it with its children. Idempotent."""
@@ -79,7 +79,7 @@ class Process:
         try:
             self._popen.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            for pid in (*_children(self._popen.pid), self._popen.pid):
+            for pid in (*children_of(self._popen.pid), self._popen.pid):
                 os.kill(pid, signal.SIGKILL)
             self._popen.wait()
 
@@ -89,7 +89,8 @@ class Process:
         return stdout.readline().strip()
 
 
-def _children(pid: int) -> Iterator[int]:
+def children_of(pid: int) -> Iterator[int]:
+    """The process ids of the children of `pid`."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(_stat(stat)[1]) == pid:
@@ -108,7 +109,8 @@ def _stat(file: Path) -> list[str]:
     return file.read_text().rpartition(")")[2].split()
 
 
-def _memory(pid: int) -> Memory:
+def memory_of(pid: int) -> Memory:
+    """The memory of one process."""
     status = _kibibytes(Path(f"/proc/{pid}/status"))
     try:
         rollup = _kibibytes(Path(f"/proc/{pid}/smaps_rollup"))

@@ -123,3 +123,14 @@ def test_a_worker_waits_while_the_channel_limit_of_its_user_is_reached(
     assert worker.is_running
     node.ctl("clear_user_limits", user, "all")
     worker.says("serving")
+
+
+def test_a_worker_with_many_tasks_starts_where_its_user_may_have_few_channels(
+    node: Node, vhost: tuple[str, str], unique: str, processes: Processes
+) -> None:
+    name, user = vhost[0], f"{unique}few"
+    node.ctl("add_user", user, PASSWORD)
+    node.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
+    node.ctl("set_user_limits", user, json.dumps({"max-channels": 6}))
+    url = f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}"
+    processes.python(TASKS.with_name("many.py"), "--url", url).says("serving 50 tasks")
