@@ -13,6 +13,8 @@ from tests.support.web import Web
 
 UNIGNORED = """
 import os, signal, sys
+
+pytestmark = pytest.mark.own_interpreters
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """  # the tests themselves may run under nohup

@@ -18,6 +18,8 @@ from tests.support.processes import Process, Processes
 from tests.support.waiting import until
 from tests.support.web import Web
 
+pytestmark = pytest.mark.own_interpreters
+
 WORKER = TASK_FOLDER / "jobs_worker.py"
 MANY = 5_000
 USUAL_FILES = 1_024  # the soft limit of open files on most systems, with which the gateway starts

@@ -18,6 +18,8 @@ WORKER = """
 import os
 from crew.worker import Task
 
+pytestmark = pytest.mark.own_interpreters
+
 @Task(os.environ["CREW_TEST_PREFIX"] + "dev")
 def task(data):
     return {value!r}

@@ -21,6 +21,8 @@ import io, os, sys
 {before}
 from crew.worker import Task, run
 
+pytestmark = pytest.mark.own_interpreters
+
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 
 @Task(PREFIX + "folder")

@@ -16,6 +16,8 @@ SCRIPT = """
 import atexit, os, sys, threading, time
 from crew.worker import Task, run
 
+pytestmark = pytest.mark.own_interpreters
+
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 
 @Task(PREFIX + "print")

@@ -15,6 +15,8 @@ SCRIPT = """
 import os
 from crew.worker import Task, run
 
+pytestmark = pytest.mark.own_interpreters
+
 @Task(os.environ["CREW_TEST_PREFIX"] + "version")
 def version(data):
     return {version!r}

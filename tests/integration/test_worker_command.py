@@ -12,6 +12,8 @@ TASK = """
 import os
 from crew.worker import Task, context, run
 
+pytestmark = pytest.mark.own_interpreters
+
 @Task(os.environ["CREW_TEST_PREFIX"] + "{name}")
 def task(data):
     return [data, vars(context.settings).get("greeting"), context.settings.options.threads]
