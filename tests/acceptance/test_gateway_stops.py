@@ -11,10 +11,10 @@ from tests.support.processes import Processes
 from tests.support.waiting import eventually
 from tests.support.web import Web
 
+pytestmark = pytest.mark.own_interpreters
+
 UNIGNORED = """
 import os, signal, sys
-
-pytestmark = pytest.mark.own_interpreters
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """  # the tests themselves may run under nohup

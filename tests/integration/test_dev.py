@@ -14,11 +14,11 @@ from crew.cli.broker.node import Node, Status
 from crew.client.blocking import Client
 from tests.support.processes import Process, Processes, running
 
+pytestmark = pytest.mark.own_interpreters
+
 WORKER = """
 import os
 from crew.worker import Task
-
-pytestmark = pytest.mark.own_interpreters
 
 @Task(os.environ["CREW_TEST_PREFIX"] + "dev")
 def task(data):

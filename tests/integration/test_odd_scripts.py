@@ -14,14 +14,14 @@ from crew import Client, UnknownTask
 from tests.support.processes import Process, Processes
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.own_interpreters
+
 OPEN_FILES = 1100
 
 HEAD = """
 import io, os, sys
 {before}
 from crew.worker import Task, run
-
-pytestmark = pytest.mark.own_interpreters
 
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 

@@ -12,11 +12,11 @@ from crew import Client
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually, until
 
+pytestmark = pytest.mark.own_interpreters
+
 SCRIPT = """
 import atexit, os, sys, threading, time
 from crew.worker import Task, run
-
-pytestmark = pytest.mark.own_interpreters
 
 PREFIX = os.environ["CREW_TEST_PREFIX"]
 

@@ -11,11 +11,11 @@ from crew import Client
 from tests.support.processes import Processes
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.own_interpreters
+
 SCRIPT = """
 import os
 from crew.worker import Task, run
-
-pytestmark = pytest.mark.own_interpreters
 
 @Task(os.environ["CREW_TEST_PREFIX"] + "version")
 def version(data):

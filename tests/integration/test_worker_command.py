@@ -8,11 +8,11 @@ import pytest
 from crew.client.blocking import Client
 from tests.support.processes import Processes
 
+pytestmark = pytest.mark.own_interpreters
+
 TASK = """
 import os
 from crew.worker import Task, context, run
-
-pytestmark = pytest.mark.own_interpreters
 
 @Task(os.environ["CREW_TEST_PREFIX"] + "{name}")
 def task(data):
