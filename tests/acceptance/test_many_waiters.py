@@ -124,6 +124,7 @@ async def all_of(waiting: Sequence["asyncio.Future[Any]"]) -> list[Any]:
 
 
 @pytest.mark.chaos
+@pytest.mark.alone
 @pytest.mark.gen_test(timeout=60)
 async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(processes: Processes) -> None:
     gateway = gateway_of(processes)
@@ -142,6 +143,7 @@ async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(proces
 
 
 @pytest.mark.chaos
+@pytest.mark.alone
 @pytest.mark.gen_test(timeout=90)
 async def test_five_thousand_clients_waiting_for_their_own_jobs_each_get_their_own_value(processes: Processes) -> None:
     processes.python(WORKER).says("serving").stop()  # now the queue of the task exists
