@@ -91,17 +91,13 @@ def started(
     """Start `command` as a fork; None if it needs an interpreter of its own.
 
     That is so for another program than our interpreter, for its options, and for other variables that it reads when it
-    starts than those of the server.
+    starts than those of the server; and on other systems than Linux.
     """
     program, *arguments = command
-    read_at_start = _read_at_start(environment)
-    if (
-        program != sys.executable
-        or not _is_program(arguments)
-        or any(key.startswith("COVERAGE_") for key in environment)
-    ):
+    if sys.platform != "linux" or program != sys.executable or not _is_program(arguments):
         return None
-    if read_at_start != {**_read_at_start(os.environ), "PYTHONUNBUFFERED": "1"}:
+    read_at_start = _read_at_start(environment)
+    if read_at_start != {**_read_at_start(os.environ), "PYTHONUNBUFFERED": "1"} or _is_measured(environment):
         return None
     server = _server()
     return Forked(server, server.start(arguments, environment=environment, folder=folder, output=output, comm=comm))
@@ -109,7 +105,12 @@ def started(
 
 def _is_program(arguments: Sequence[str]) -> bool:
     """Whether these arguments of an interpreter begin with a script or `-m crew`."""
-    return arguments[:2] == ["-m", "crew"] or arguments[0].endswith(".py")
+    return arguments[:2] == ["-m", "crew"] or (arguments[:1] != [] and arguments[0].endswith(".py"))
+
+
+def _is_measured(environment: Mapping[str, str]) -> bool:
+    """Whether coverage measures each new interpreter, as pytest-cov lets it: it would not measure a fork."""
+    return any(key.startswith("COVERAGE_") for key in environment)
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:

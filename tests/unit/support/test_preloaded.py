@@ -11,6 +11,8 @@ import pytest
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all programs are started as usual")
+
 SHOWS = """
 import json, os, random, signal, sys
 print(json.dumps({
