@@ -33,7 +33,7 @@ MODULES: Final = (
     "crew.gateway.serving.auth",
     "crew.gateway.serving.tls",
     "crew.jobs",
-    "crew.worker.run",
+    "crew.worker.command",
     "crew.worker.url_jobs.task",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "aiosqlite",  # SQLAlchemy imports both drivers when it connects
