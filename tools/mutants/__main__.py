@@ -1,8 +1,9 @@
 """Mutation testing: which changes of a module do its own unit tests not notice?
 
-mutmut (https://mutmut.readthedocs.io) changes one expression at a time and runs the tests of that module. A mutant that
-makes a test fail is killed; one that does not has survived: write a test for it, or explain in explained.toml why no
-test can tell it from the original. Runs in a copy of the source tree, which is removed at the end.
+mutmut (https://mutmut.readthedocs.io) makes the mutants: copies of a function with one expression changed.
+forked_runs.py runs the tests of the module with each. A mutant that makes a test fail is killed; one that does not has
+survived: write a test for it, or explain in explained.toml why no test can tell it from the original. Runs in a copy of
+the source tree, which is removed at the end.
 
 Usage: tools/mutants [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules by default.
 A mutant that only changes the wording of a sentence counts as explained: errors and log lines are for people.
@@ -29,44 +30,35 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.format_utils import get_mutant_name
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MUTMUT = Path(sys.executable).with_name("mutmut")
 COPIED = ("crew", "tests", "pyproject.toml", "setup.cfg")
 REQUIRED = 0.9  # the share of a module's mutants that its tests have to kill
-SURVIVED = {0, 5, 33}  # statuses of mutmut: all tests passed, no test was run, no test reaches the function
-NOT_RUN = {None, 2, 34, 37}  # not checked, interrupted, skipped, not run because of a type checker
 
-CONFIGURATION = """
-[tool.mutmut]
-source_paths = ["crew"]
-only_mutate = [{module}]
-pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = {arguments}
-use_git_change_detection = false
-"""
-# pytest starts once for each mutant, so without the plugins that no test here needs.
-PLUGINS = (
-    "no:cacheprovider",
-    "no:unraisableexception",
-    "pytest_tornado.plugin",
-    "pytest_timeout",
-    "_hypothesis_pytestplugin",
-    "few_examples",
+# pytest without the plugins that no test here needs, and without the timer of each test.
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-q", "--assert=plain", "-o", "timeout=0"),
+    *("-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "pytest_tornado.plugin", "-p", "pytest_timeout"),
+    *("-p", "_hypothesis_pytestplugin", "-p", "few_examples", "-p", "forked_runs"),
 )
 ENVIRONMENT = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(HERE)}
 
 
-class MutatedFile:
-    """The file with all mutants of a module. `mutmut show` prints the same differences, in a second each."""
+class MutatedModule:
+    """A module with the mutants of its functions beside them, which run as they are named in the environment."""
 
-    def __init__(self, copy: Path, module: str) -> None:
+    def __init__(self, module: str) -> None:
         self.module = module
-        text = (copy / "mutants" / module).read_text()
-        lines = text.splitlines()
+        file = mutate_file_contents(module, (ROOT / module).read_text())
+        self.text = file.code
+        self.mutants = [get_mutant_name(Path(module), name) for name in file.mutant_names]
+        lines = self.text.splitlines()
         self.sources = {
             node.name: lines[node.lineno - 1 : node.end_lineno]
-            for node in ast.walk(ast.parse(text))
+            for node in ast.walk(ast.parse(self.text))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         }
 
@@ -165,34 +157,14 @@ def explained_changes() -> dict[str, set[Change]]:
 def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tuple[Score, set[Change]]:
     """Test the mutants of one module in a copy of the tree; returns the score, and the explanations that were used."""
     started = time.monotonic()
-    shutil.rmtree(copy / "mutants", ignore_errors=True)
-    configuration = CONFIGURATION.format(
-        module=json.dumps(module),
-        tests=json.dumps(tests),
-        arguments=json.dumps(["--assert=plain", *(word for plugin in PLUGINS for word in ("-p", plugin))]),
-    )
-    (copy / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + configuration)
-    ended = subprocess.run(
-        [MUTMUT, "run", "--max-children", "1"],
-        cwd=copy,
-        env=ENVIRONMENT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    if ended.returncode:
-        raise SystemExit(f"mutmut failed for {module}:\n{ended.stdout}")
-    statuses = json.loads((copy / "mutants" / f"{module}.meta").read_text())["exit_code_by_key"]
-    if unknown := [name for name, status in statuses.items() if status in NOT_RUN]:
-        raise SystemExit(f"mutmut did not run {len(unknown)} mutants of {module}: {unknown[0]}")
-    functions = MutatedFile(copy, module)
+    mutated = MutatedModule(module)
     score = Score(module)
     used = set()
-    for name, status in statuses.items():
-        if status not in SURVIVED:
+    for name, status in statuses(mutated, tests, copy).items():
+        if status:
             score.killed += 1
             continue
-        diff = functions.diff(name)
+        diff = mutated.diff(name)
         change = Change.of_diff(diff)
         if change in explained or change.is_wording:
             used.add(change)
@@ -203,12 +175,34 @@ def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tu
     return score, used
 
 
+def statuses(mutated: MutatedModule, tests: list[str], copy: Path) -> dict[str, int]:
+    """Run the tests with each mutant in a copy of the tree; returns the exit statuses, 0 for a survivor."""
+    original = (copy / mutated.module).read_text()
+    mutants, results = copy / "mutants.json", copy / "statuses.json"
+    mutants.write_text(json.dumps(mutated.mutants))
+    (copy / mutated.module).write_text(mutated.text)
+    ended = subprocess.run(
+        [*PYTEST, "--mutants", mutants, "--statuses", results, *tests],
+        cwd=copy,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    (copy / mutated.module).write_text(original)
+    if ended.returncode:
+        raise SystemExit(f"the tests of {mutated.module} fail without a mutant:\n{ended.stdout}")
+    found: dict[str, int] = json.loads(results.read_text())
+    return found
+
+
 def main(chosen: list[str]) -> int:
     """Test the mutants of the chosen modules, or of all; returns the exit status."""
     listed: dict[str, list[str]] = tomllib.loads((HERE / "modules.toml").read_text())
     modules = [one for one in listed if not chosen or any(Path(one).is_relative_to(name) for name in chosen)]
     if not modules:
         raise SystemExit(f"modules.toml lists none of {', '.join(chosen)}")
+    os.chdir(ROOT)  # mutmut reads pyproject.toml
     explanations = explained_changes()
     scores, unused = [], []
     with tempfile.TemporaryDirectory(prefix="crew-mutants-") as folder:
