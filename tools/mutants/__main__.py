@@ -5,7 +5,8 @@ forked_runs.py runs the tests of the module with each. A mutant that makes a tes
 survived: write a test for it, or explain in explained.toml why no test can tell it from the original. Runs in a copy of
 the source tree, which is removed at the end.
 
-Usage: tools/mutants [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules by default.
+Usage: tools/mutants [--every N] [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules
+by default. With --every 3 each third mutant is tested: a first look at a large module.
 A mutant that only changes the wording of a sentence counts as explained: errors and log lines are for people.
 mutmut changes neither constants of a module nor functions with decorators, like properties; a test of a wire format
 names its constants.
@@ -14,6 +15,7 @@ The exit status is 1 if fewer than 90 % of a module's mutants are killed (withou
 explanation matches no survivor.
 """
 
+import argparse
 import ast
 import contextlib
 import difflib
@@ -50,11 +52,11 @@ ENVIRONMENT = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH":
 class MutatedModule:
     """A module with the mutants of its functions beside them, which run as they are named in the environment."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, every: int) -> None:
         self.module = module
         file = mutate_file_contents(module, (ROOT / module).read_text())
         self.text = file.code
-        self.mutants = [get_mutant_name(Path(module), name) for name in file.mutant_names]
+        self.mutants = [get_mutant_name(Path(module), name) for name in file.mutant_names[::every]]
         lines = self.text.splitlines()
         self.sources = {
             node.name: lines[node.lineno - 1 : node.end_lineno]
@@ -154,10 +156,10 @@ def explained_changes() -> dict[str, set[Change]]:
     return changes
 
 
-def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tuple[Score, set[Change]]:
+def run(module: str, tests: list[str], copy: Path, explained: set[Change], every: int) -> tuple[Score, set[Change]]:
     """Test the mutants of one module in a copy of the tree; returns the score, and the explanations that were used."""
     started = time.monotonic()
-    mutated = MutatedModule(module)
+    mutated = MutatedModule(module, every)
     score = Score(module)
     used = set()
     for name, status in statuses(mutated, tests, copy).items():
@@ -196,7 +198,7 @@ def statuses(mutated: MutatedModule, tests: list[str], copy: Path) -> dict[str, 
     return found
 
 
-def main(chosen: list[str]) -> int:
+def main(chosen: list[str], every: int) -> int:
     """Test the mutants of the chosen modules, or of all; returns the exit status."""
     listed: dict[str, list[str]] = tomllib.loads((HERE / "modules.toml").read_text())
     modules = [one for one in listed if not chosen or any(Path(one).is_relative_to(name) for name in chosen)]
@@ -216,10 +218,10 @@ def main(chosen: list[str]) -> int:
         print(f"{'module':44} {'mutants':>7} {'killed':>7} {'explained':>10} {'survivors':>9} {'killed':>7}")
         for module in modules:
             explained = explanations.get(module, set())
-            score, used = run(module, tests_of(module, listed[module]), copy, explained)
+            score, used = run(module, tests_of(module, listed[module]), copy, explained, every)
             print(score, flush=True)
             scores.append(score)
-            unused += [f"{module}: {change.after}" for change in explained - used]
+            unused += [f"{module}: {change.after}" for change in explained - used if every == 1]
     for score in scores:
         for diff in score.survivors:
             print(f"\n{diff.strip()}")
@@ -232,4 +234,8 @@ def main(chosen: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(usage="tools/mutants [--every N] [MODULE ...]")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("modules", nargs="*")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.modules, arguments.every))
