@@ -37,7 +37,7 @@ from mutmut.utils.format_utils import get_mutant_name
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-COPIED = ("crew", "tests", "pyproject.toml", "setup.cfg")
+COPIED = ("crew", "docs", "tests", "pyproject.toml", "setup.cfg")
 REQUIRED = 0.9  # the share of a module's mutants that its tests have to kill
 
 # pytest without the plugins that no test here needs, and without the timer of each test.
