@@ -25,10 +25,10 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 NO_MUTANT = ""
 RECORDED = "stats"  # mutmut's word: run the originals, and record their calls
 SURVIVED, KILLED = 0, 1  # exit statuses of a child
-CPU_LIMIT = 3  # seconds of CPU time for a mutant that loops, plus ten times the duration of its tests
-WAIT_LIMIT = 60  # seconds for a mutant that waits, plus a hundred times the duration: the machine may be busy
+CPU_LIMIT = 1.0  # seconds of CPU time for a mutant that loops, plus five times that of its tests
+WAIT_LIMIT = 60.0  # seconds for a mutant that waits, plus a hundred times that CPU time: the machine may be busy
 
-Tests = dict[pytest.Item, float]  # tests that reach a function, with their duration in seconds
+Tests = dict[pytest.Item, float]  # tests that reach a function, with their CPU time in seconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -92,20 +92,20 @@ def tests_by_function(items: list[pytest.Item]) -> defaultdict[str, Tests]:
     called: set[str] = set()
     vars(trampoline)["record_trampoline_hit"] = lambda name, caller: called.add(name)  # else it goes to a global
     trampoline.set_mutant_under_test(RECORDED)
-    for item, duration in in_turn(items):
+    for item, seconds in in_turn(items):
         for name in called:
-            tests[name][item] = duration
+            tests[name][item] = seconds
         called.clear()
     trampoline.set_mutant_under_test(NO_MUTANT)
     return tests
 
 
 def in_turn(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, float]]:
-    """Run tests; yields each with its duration in seconds."""
+    """Run tests; yields each with its CPU time in seconds."""
     for item, following in zip(items, [*items[1:], None], strict=True):
-        started = time.monotonic()
+        before = time.process_time()
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
-        yield item, time.monotonic() - started
+        yield item, time.process_time() - before
 
 
 def forget_cached_results() -> None:
@@ -118,10 +118,10 @@ def forget_cached_results() -> None:
 
 
 def limit(seconds: float) -> None:
-    """End this process with a signal if it takes much longer than the originals, which took `seconds`."""
+    """End this process with a signal if it takes much longer than the originals, which took `seconds` of CPU time."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, WAIT_LIMIT + 100 * seconds)
-    cpu = math.ceil(CPU_LIMIT + 10 * seconds)
+    cpu = math.ceil(CPU_LIMIT + 5 * seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
 
 
