@@ -30,7 +30,7 @@ SCALARS: list[bytes] = [
     *(bytes([first]) for first in (0x00, 0x7F, 0xC0, 0xC2, 0xC3, 0xE0, 0xFF)),
     *(b"\xcc\xff", b"\xcd\xff\x01", b"\xce\xff\x01\x02\x03", b"\xcf\xff\x01\x02\x03\x04\x05\x06\x07"),
     *(b"\xd0\xff", b"\xd1\xff\x01", b"\xd2\xff\x01\x02\x03", b"\xd3\xff\x01\x02\x03\x04\x05\x06\x07"),
-    *(b"\xca" + struct.pack(">f", 1.5), b"\xcb" + struct.pack(">d", 0.1)),
+    *(b"\xca" + struct.pack(">f", 1.5), b"\xcb" + struct.pack(">d", 0.5)),
     *(b"\xa0", b"\xa1a", b"\xbf" + b"b" * 31, b"\xd9\x03abc", b"\xda\x01\x02" + b"c" * 258),
     b"\xdb\x00\x01\x00\x02" + b"d" * 65_538,
     *(b"\xc4\x03\xff\x00a", b"\xc5\x01\x02" + b"\xfe" * 258, b"\xc6\x00\x01\x00\x02" + b"\xfd" * 65_538),
@@ -204,6 +204,12 @@ def test_the_limit_of_levels_is_exact(name: str) -> None:
     if name != "in a key":
         assert not is_too_deep(data, 5)
         assert is_too_deep(data, 4)
+
+
+def test_no_container_is_accepted_where_no_level_is_allowed() -> None:
+    assert decode(b"\x01", Budget(Limits(depth=0))) == 1
+    with pytest.raises(ValueError, match="nested more than 0 levels deep"):
+        decode(b"\x91\x01", Budget(Limits(depth=0)))
 
 
 def test_a_body_is_too_deep_only_if_its_levels_are_nested() -> None:
