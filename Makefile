@@ -11,13 +11,16 @@ WORKERS := 4
 # unit tests, which wait least, come last and keep all workers busy to the end. Then the tests that need idle cores.
 TESTS = -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TESTS_ALONE = -m pytest -m alone
+# These tests keep a core busy, or wait for brokers that restart: two files at a time, then those that need both cores.
+CHAOS = -m pytest --chaos -m 'chaos and not alone' -n 2 --dist loadfile --no-loadscope-reorder
+CHAOS_ALONE = -m pytest --chaos -m 'chaos and alone'
 
 # Containers often set it. Then each process that the tests start would compile crew anew, for a third of its CPU time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
-        bench bench-peers bench-calls bench-guard bench-jobs interrupts clean
+        bench bench-peers bench-calls bench-guard bench-jobs bench-startup interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -58,7 +61,7 @@ soak: .venv/installed rabbitmq postgresql ## run the repeating tests with ten ti
 	@$(PYTHON) -m pytest --soak --chaos -m soak
 
 chaos: .venv/installed rabbitmq postgresql ## run the tests that kill brokers and processes
-	@$(PYTHON) -m pytest --chaos -m chaos
+	@status=0; $(PYTHON) $(CHAOS) || status=$$?; $(PYTHON) $(CHAOS_ALONE) || status=$$?; exit $$status
 
 fuzz: .venv/installed rabbitmq ## send hostile messages and requests; INPUTS=100000 for a long run
 	@$(PYTHON) -m pytest --fuzz $(INPUTS) -m fuzz tests/fuzz tests/integration/test_fuzz.py
@@ -92,6 +95,9 @@ bench-guard: .venv/installed rabbitmq ## has a call become slower? BASE=COMMIT; 
 
 bench-jobs: .venv/installed rabbitmq-unless-url ## measure jobs per second, and the delay until a waiting client gets the result
 	@$(PYTHON) benchmarks/jobs.py
+
+bench-startup: .venv/installed rabbitmq-unless-url ## measure imports, the start of workers with one and many tasks, and idle memory
+	@$(PYTHON) benchmarks/startup.py
 
 interrupts: .venv/installed rabbitmq-unless-url ## measure how soon hanging tasks are interrupted
 	@$(PYTHON) benchmarks/interrupt.py

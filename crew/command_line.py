@@ -4,7 +4,6 @@ Wrong usage, a closed output or a full disk ends a command with one line on stde
 an exit status; never with a traceback.
 """
 
-import difflib
 import errno
 import os
 import sys
@@ -59,6 +58,8 @@ def print_error(sentence: str) -> None:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for the end of an error about an unknown `word`: the most similar `known` words, or ""."""
+    import difflib  # for errors only
+
     near = difflib.get_close_matches(word, known, n=3, cutoff=_SIMILARITY)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 

@@ -1,6 +1,7 @@
 """Shared by all tests: the plugins for broker and databases, the options of make targets, and a clean environment."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -29,6 +30,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help=f"multiply the repetitions in tests by {SOAK_FACTOR}")
     parser.addoption("--chaos", action="store_true", help="also run the tests marked `chaos`")
     parser.addoption("--fuzz", type=int, metavar="INPUTS", help="also run the tests marked `fuzz`, with INPUTS inputs")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect tests without garbage collections, and exclude what stays from later ones: both traverse all tests."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ Every callback runs in `guarded`. A method that waits for the broker raises Link
 """
 
 import asyncio
+import copy
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -80,7 +81,9 @@ class Channel:
         self._done_through = 0
         self._held: set[int] = set()  # tags of deliveries that are not done when later ones are
         self._is_lost = False
-        self._consuming = asyncio.Lock()  # a prefetch applies to the consumer that is started next
+        self._close_reason = LinkError("the channel is closed")
+        self._consuming = asyncio.Lock()  # a prefetch applies to the consumers that are started next
+        self._prefetch: int | None = None  # of the consumer that is started next
         self._pika: pika.channel.Channel
 
     def __repr__(self) -> str:
@@ -101,7 +104,7 @@ class Channel:
         self._pika.add_on_return_callback(guarded(self._on_return))
         await self._answered(opened)
         confirming: asyncio.Future[Any] = self._answer()
-        self._pika.confirm_delivery(guarded(self._unconfirmed.on_confirm), lambda frame: _resolve(confirming, frame))
+        self._pika.request_confirms(guarded(self._unconfirmed.on_confirm), lambda frame: _resolve(confirming, frame))
         await self._answered(confirming)
         self._confirm_timeout.start()
 
@@ -194,6 +197,7 @@ class Channel:
         prefetch: int,
         priority: int = 0,
         on_refused: OnDelivery = discard,  # for SignedChannel
+        waits: bool = True,
     ) -> None:
         """Consume `queue`, in place of an earlier consumer of this channel.
 
@@ -201,19 +205,26 @@ class Channel:
             prefetch: unacknowledged deliveries at a time; 0 for no limit.
             priority: consumers with a lower priority get only the messages for which this consumer has no room.
             on_refused: see Consumer. Not used here: this channel does not check signatures.
+            waits: return when the broker has answered. Else the next method that waits raises a refusal, which closes
+                the channel.
 
         Raises:
-            LinkError: the channel closed meanwhile.
+            LinkError: the channel is closed, or closed meanwhile.
         """
         async with self._consuming:
             await self.cancel(queue)
-            await self._call(self._pika.basic_qos, prefetch_count=prefetch)
+            if prefetch != self._prefetch:
+                await self._call(self._pika.basic_qos, prefetch_count=prefetch)
+                self._prefetch = prefetch
+            on_message = guarded(functools.partial(self._on_message, queue, on_delivery))
+            arguments = {"x-priority": priority} if priority else {}
+            self._check_open()
+            if not waits:
+                self._tags[queue] = self._pika.consume_without_answer(queue, on_message, arguments)
+                return
             consuming: asyncio.Future[Any] = self._answer()
             self._tags[queue] = self._pika.basic_consume(
-                queue,
-                guarded(functools.partial(self._on_message, queue, on_delivery)),
-                arguments={"x-priority": priority} if priority else None,
-                callback=lambda frame: _resolve(consuming, frame),
+                queue, on_message, arguments=arguments, callback=lambda frame: _resolve(consuming, frame)
             )
             await self._answered(consuming)
 
@@ -342,7 +353,7 @@ class Channel:
                 self._on_canceled(queue)
 
     def _on_close(self, _channel: object, reason: BaseException) -> None:
-        error = link_error(reason)
+        error = self._close_reason = link_error(reason)
         for future in self._waiting:
             if not future.done():
                 future.set_exception(error)
@@ -359,9 +370,12 @@ class Channel:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
+    def _check_open(self) -> None:
         if not self.is_open:
-            raise LinkError("the channel is closed")
+            raise copy.copy(self._close_reason)  # a shared one would keep the stack of each caller
+
+    async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        self._check_open()
         answer = self._answer()
         method(**arguments, callback=lambda frame: _resolve(answer, frame))
         return await self._answered(answer)

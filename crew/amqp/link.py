@@ -116,7 +116,7 @@ class Link:
     @property
     def is_ready(self) -> bool:
         """Whether it is connected and has declared everything: it can publish."""
-        return self.state is LinkState.READY
+        return self._machine.state is LinkState.READY
 
     @property
     def is_blocked(self) -> bool:

@@ -133,10 +133,11 @@ class SignedChannel(Channel):
         prefetch: int,
         priority: int = 0,
         on_refused: OnDelivery = discard,
+        waits: bool = True,
     ) -> None:
         """As Channel.consume, but call `on_refused` for deliveries without a valid signature."""
         take = self._signer.checked(queue, on_delivery, on_refused)
-        await super().consume(queue, take, prefetch=prefetch, priority=priority)
+        await super().consume(queue, take, prefetch=prefetch, priority=priority, waits=waits)
 
     def send(self, message: Confirm) -> None:
         """As Channel.send, but sign the message first, unless it is Forwarded."""

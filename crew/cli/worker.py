@@ -9,8 +9,8 @@ from crew.cli import source
 from crew.cli.exit_status import exit_on_error
 from crew.command_line import print_error, print_line
 from crew.errors import SettingsError
+from crew.worker.command import start
 from crew.worker.options import worker_options
-from crew.worker.run import start
 
 _CANNOT_RUN: Final = 78  # EX_CONFIG of sysexits.h: run() uses it for errors that a retry cannot fix
 

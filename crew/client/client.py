@@ -384,7 +384,8 @@ class Client:
             callback=callback,
             id=id,
         )
-        self.open()
+        if not self._links.are_ready:
+            self.open()
         self._caller.send(call, fail_fast=self._fails_fast(fail_fast))
         if scope is not None:
             scope.add(call)

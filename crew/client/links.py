@@ -47,6 +47,11 @@ class Links:
     def __repr__(self) -> str:
         return f"<Links: publishing {self.publishing.state.value}, consuming {self.consuming.state.value}>"
 
+    @property
+    def are_ready(self) -> bool:
+        """Whether both are ready."""
+        return self.publishing.is_ready and self.consuming.is_ready
+
     def open(self) -> None:
         """Start to connect; idempotent."""
         self.publishing.open()

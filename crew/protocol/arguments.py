@@ -1,6 +1,5 @@
 """Names of keyword arguments: one error for unknown names, one warning for old ones."""
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
@@ -13,6 +12,8 @@ def check_names(function: str, given: Iterable[str], known: Collection[str]) -> 
     """Raise TypeError if a name in `given` is not in `known`: one sentence that names `function` and what it takes."""
     for name in given:
         if name not in known:
+            import difflib  # for errors only
+
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise TypeError(f"{function}() has no argument {name!r}{hint}: it takes {', '.join(known)}")

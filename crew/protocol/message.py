@@ -197,4 +197,4 @@ class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_id() -> str:
     """Return a new unique id."""
-    return secrets.token_hex(16)
+    return secrets.token_bytes(16).hex()

@@ -101,5 +101,5 @@ def _text(value: Any) -> str | None:
 
 
 def _digest(given: Properties, data: bytes) -> str:
-    known = repr((given.timestamp, given.type, given.headers)).encode(errors="backslashreplace")
+    known = repr((given.timestamp, given.type, given.headers)).encode()
     return f"digest-{hashlib.blake2b(known + data, digest_size=8).hexdigest()}"

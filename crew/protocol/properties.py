@@ -35,6 +35,9 @@ REFUSED: Final = "crew-refused"  # true: in a parked message without a valid sig
 UNREADABLE: Final = "crew-unreadable"  # never sent: set where the properties of a message cannot be decoded
 
 
+_OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}  # `Outcome(name)` takes five times as long
+
+
 class Properties(msgspec.Struct, kw_only=True):
     """The AMQP properties that crew uses, by their AMQP names."""
 
@@ -235,21 +238,19 @@ def to_reply(properties: Properties, data: bytes) -> Reply | DeadLetter:
         raise MalformedMessage("a reply has no correlation_id, so that its call is unknown")
     if "x-first-death-reason" in headers:
         return DeadLetter(id, foreign.reason_of_death(headers), foreign.text("message_id", properties.message_id))
-    outcome = foreign.header(headers, OUTCOME, str, Outcome.RETURNED.value)
-    try:
-        return Reply(
-            id=id,
-            outcome=Outcome(outcome),
-            body=_body(properties, data),
-            worker=foreign.worker_id(foreign.header(headers, WORKER, str, None)),
-            message_id=foreign.text("message_id", properties.message_id),
-            run=run_headers.to_run(headers),
-            headers=user_headers.own(headers),
-        )
-    except ValueError:
-        raise MalformedMessage(
-            f"a reply has an unknown outcome in header {OUTCOME}: {foreign.brief(outcome)}"
-        ) from None
+    name = foreign.header(headers, OUTCOME, str, None)
+    outcome = Outcome.RETURNED if name is None else _OUTCOMES.get(name)
+    if outcome is None:
+        raise MalformedMessage(f"a reply has an unknown outcome in header {OUTCOME}: {foreign.brief(name)}")
+    return Reply(
+        id=id,
+        outcome=outcome,
+        body=_body(properties, data),
+        worker=foreign.worker_id(foreign.header(headers, WORKER, str, None)),
+        message_id=foreign.text("message_id", properties.message_id),
+        run=run_headers.to_run(headers),
+        headers=user_headers.own(headers),
+    )
 
 
 # --- event ----------------------------------------------------------------------------------------------------------

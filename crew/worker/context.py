@@ -8,12 +8,11 @@ from crew.deprecated import warn_deprecated
 from crew.duration import Duration
 from crew.protocol.arguments import UNSET, renamed
 from crew.protocol.message import Headers
-from crew.worker.execution.execution import current_execution
-from crew.worker.execution.shield import Shield
 
 if TYPE_CHECKING:
     from crew.worker.execution.execution import Execution
     from crew.worker.execution.interrupt import CancelToken
+    from crew.worker.execution.shield import Shield
     from crew.worker.nested_calls.call import NestedCall
 
 
@@ -194,17 +193,22 @@ class Context:
         self._call = call
         self._report = report
 
-    def shield(self) -> Shield:
+    def shield(self) -> "Shield":
         """Delay an interrupt while something must not be broken off, such as a commit: `with context.shield(): ...`.
 
         The interrupt is raised at the end of the outermost shield. The caller gets its reply on time all the same. If
         the section runs longer than the worker's `--grace`, it is stopped together with its process. An `async def`
         task also writes `with`, not `async with`.
         """
+        from crew.worker.execution.shield import Shield
+
         return Shield(self._execution)
 
     @property
     def _execution(self) -> "Execution":
+        # Not above: where a script is imported only for its tasks, the AMQP stack is not needed.
+        from crew.worker.execution.execution import current_execution
+
         execution = current_execution.get()
         if execution is None:
             raise RuntimeError("no task is running here: use context inside a task, in its own thread or asyncio task")

@@ -5,7 +5,6 @@ start hook runs in each process before it takes a call, a stop hook after its la
 `async def` hook runs on the event loop of the `async def` tasks.
 """
 
-import asyncio
 import faulthandler
 import inspect
 import logging
@@ -13,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 
@@ -24,6 +23,9 @@ from crew.protocol import failure
 from crew.worker import signature
 from crew.worker.executors.signals import ALARM
 from crew.worker.posix import signal_handlers, stdio
+
+if TYPE_CHECKING:
+    import asyncio
 
 F = TypeVar("F", bound=Callable[[], Any])
 
@@ -67,7 +69,7 @@ class Hooks:
                     f"process hook {hook.origin} requires arguments, but hooks are called without any: remove them"
                 )
 
-    def run_start(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+    def run_start(self, loop: "asyncio.AbstractEventLoop | None") -> bool:
         """Run the start hooks; if one fails, log it, skip those after it and return False.
 
         Args:
@@ -75,15 +77,17 @@ class Hooks:
         """
         return all(_run(hook, "start", lambda: self._loop(loop)) for hook in self.start)
 
-    def run_stop(self, loop: asyncio.AbstractEventLoop | None) -> None:
+    def run_stop(self, loop: "asyncio.AbstractEventLoop | None") -> None:
         """Run the stop hooks, the last one first; log those that fail."""
         for hook in reversed(self.stop):
             _run(hook, "stop", lambda: self._loop(loop))
 
-    def _loop(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+    def _loop(self, loop: "asyncio.AbstractEventLoop | None") -> "asyncio.AbstractEventLoop":
         if loop is not None:
             return loop
         if self._own_loop is None:
+            import asyncio  # the supervisor needs none
+
             self._own_loop = asyncio.new_event_loop()
         return self._own_loop
 
@@ -150,7 +154,7 @@ def _registered(among: list[Hook], function: F | None, timeout: Duration) -> F |
     return register if function is None else register(function)
 
 
-def _run(hook: Hook, kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> bool:
+def _run(hook: Hook, kind: str, loop: "Callable[[], asyncio.AbstractEventLoop]") -> bool:
     """Run one hook and log its failure; returns whether it succeeded."""
     began = time.monotonic()
     try:
@@ -168,7 +172,7 @@ def _run(hook: Hook, kind: str, loop: Callable[[], asyncio.AbstractEventLoop]) -
     return True
 
 
-def _call_bounded(hook: Hook, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def _call_bounded(hook: Hook, loop: "Callable[[], asyncio.AbstractEventLoop]") -> None:
     """Call a hook; after its timeout interrupt it, and after GRACE exit from the process."""
     before = signal.getsignal(ALARM)
     stacks = stdio.descriptor_for_stacks()

@@ -50,7 +50,6 @@ from crew.worker.shared_state.messages import DUMP_STACKS, INTERRUPT, NEEDS_REPL
 from crew.worker.shared_state.shared_state import LIVENESS_INTERVAL, SharedState
 from crew.worker.shutdown import Shutdown
 from crew.worker.task import Registry
-from crew.worker.url_jobs.consumer import HttpConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -248,6 +247,8 @@ class WorkerProcess:
     def _consumer_class(self, group: TaskGroup) -> Callable[..., TaskConsumer]:
         limit = self._options.requests_per_host
         if limit is not None and any(task.name == topology.HTTP_TASK for task in group.tasks):
+            from crew.worker.url_jobs.consumer import HttpConsumer
+
             return functools.partial(HttpConsumer, limit=limit)
         return TaskConsumer
 

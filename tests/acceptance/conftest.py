@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.support.processes import Processes, running
+from tests.support.processes import Processes, may_fork, running
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -24,9 +24,9 @@ def broker_url(vhost_url: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def processes(tmp_path: Path, broker_url: str) -> Iterator[Processes]:
+def processes(request: pytest.FixtureRequest, tmp_path: Path, broker_url: str) -> Iterator[Processes]:
     """Starts processes, and ends them after the test."""
-    with running(tmp_path, {"CREW_AMQP_URL": broker_url}) as processes:
+    with running(tmp_path, {"CREW_AMQP_URL": broker_url}, preloaded=may_fork(request)) as processes:
         yield processes
 
 

@@ -38,7 +38,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], st
         "CREW_GATEWAY_MAX_JOBS": "4",
         "CREW_GATEWAY_MAX_JOB_BYTES_PER_TOKEN": "10kB",
     }
-    with running(folder, {"CREW_AMQP_URL": vhost_url(), **environment}) as processes:
+    with running(folder, {"CREW_AMQP_URL": vhost_url(), **environment}, preloaded=True) as processes:
         gateway = processes.start(sys.executable, "-m", "crew", "gateway", "--port", "0", *flags, folder=folder)
         program = Program(Web.of(gateway).port)
         yield {name: Client(program, token) for name, token in TOKENS.items()}

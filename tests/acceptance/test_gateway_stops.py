@@ -11,6 +11,8 @@ from tests.support.processes import Processes
 from tests.support.waiting import eventually
 from tests.support.web import Web
 
+pytestmark = pytest.mark.own_interpreters
+
 UNIGNORED = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

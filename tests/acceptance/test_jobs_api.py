@@ -100,7 +100,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Processes]:
-    with running(tmp_path_factory.mktemp("jobs"), {"CREW_AMQP_URL": vhost_url()}) as processes:
+    with running(tmp_path_factory.mktemp("jobs"), {"CREW_AMQP_URL": vhost_url()}, preloaded=True) as processes:
         yield processes
 
 

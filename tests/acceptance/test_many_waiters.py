@@ -18,6 +18,8 @@ from tests.support.processes import Process, Processes
 from tests.support.waiting import until
 from tests.support.web import Web
 
+pytestmark = pytest.mark.own_interpreters
+
 WORKER = TASK_FOLDER / "jobs_worker.py"
 MANY = 5_000
 USUAL_FILES = 1_024  # the soft limit of open files on most systems, with which the gateway starts
@@ -122,6 +124,7 @@ async def all_of(waiting: Sequence["asyncio.Future[Any]"]) -> list[Any]:
 
 
 @pytest.mark.chaos
+@pytest.mark.alone
 @pytest.mark.gen_test(timeout=60)
 async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(processes: Processes) -> None:
     gateway = gateway_of(processes)
@@ -140,6 +143,7 @@ async def test_five_thousand_clients_waiting_for_one_job_are_all_answered(proces
 
 
 @pytest.mark.chaos
+@pytest.mark.alone
 @pytest.mark.gen_test(timeout=90)
 async def test_five_thousand_clients_waiting_for_their_own_jobs_each_get_their_own_value(processes: Processes) -> None:
     processes.python(WORKER).says("serving").stop()  # now the queue of the task exists

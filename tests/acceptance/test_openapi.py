@@ -49,7 +49,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], str]) -> Iterator[Site]:
-    with running(tmp_path_factory.mktemp("openapi"), {"CREW_AMQP_URL": vhost_url()}) as processes:
+    with running(tmp_path_factory.mktemp("openapi"), {"CREW_AMQP_URL": vhost_url()}, preloaded=True) as processes:
         yield started(processes)
 
 

@@ -14,6 +14,8 @@ from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually
 from tests.support.web import PendingRequest, Web
 
+pytestmark = pytest.mark.own_interpreters
+
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 TASKS = 6
 

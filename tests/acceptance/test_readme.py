@@ -15,6 +15,8 @@ from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 from tests.support.web import Web
 
+pytestmark = pytest.mark.own_interpreters
+
 README = Path(__file__).parents[2] / "README.md"
 PORT = 8888  # in the README; the test uses a free port instead
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import TASK_FOLDER
-from tests.support.processes import Process, Processes, running
+from tests.support.processes import Process, Processes, may_fork, running
 from tests.support.proxy import Proxy, proxying
 
 TASKS = TASK_FOLDER / "tasks.py"
@@ -35,9 +35,9 @@ def environment(broker_url: str, prefix: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def processes(tmp_path: Path, environment: dict[str, str]) -> Iterator[Processes]:
+def processes(request: pytest.FixtureRequest, tmp_path: Path, environment: dict[str, str]) -> Iterator[Processes]:
     """Starts processes, and stops them at the end of the test."""
-    with running(tmp_path, environment) as processes:
+    with running(tmp_path, environment, preloaded=may_fork(request)) as processes:
         yield processes
 
 
@@ -54,7 +54,9 @@ def start_worker(processes: Processes) -> StartWorker:
 @pytest.fixture(scope="module")
 def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
     """One worker process that the tests of the module share."""
-    with running(tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix)) as processes:
+    with running(
+        tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix), preloaded=True
+    ) as processes:
         yield processes.python(TASKS).says("serving")
 
 
@@ -91,5 +93,5 @@ def http_url(vhost_url: Callable[[], str]) -> str:
 @pytest.fixture(scope="module")
 def http_worker(tmp_path_factory: pytest.TempPathFactory, http_url: str) -> Iterator[Process]:
     """One worker process that performs URL jobs, shared by the tests of the module."""
-    with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": http_url}) as processes:
+    with running(tmp_path_factory.mktemp("worker"), {"CREW_AMQP_URL": http_url}, preloaded=True) as processes:
         yield processes.crew(*HTTP).says("serving 1 task: crew.http")

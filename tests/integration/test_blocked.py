@@ -1,12 +1,12 @@
 """Calls are refused at once while the broker is short of memory, and accepted again after it has recovered."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 import crew
 from crew import Client
-from crew.cli.broker.node import Node
 from tests.integration.conftest import StartWorker
 from tests.support.waiting import eventually, until
 
@@ -15,14 +15,14 @@ BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
 
 @pytest.mark.gen_test(timeout=60)
 async def test_calls_and_events_raise_overloaded_while_the_broker_blocks_publishing(
-    node: Node, broker_url: str, prefix: str, start_worker: StartWorker
+    evaluate: Callable[[str], None], broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker()
     async with Client(broker_url) as client:
         assert await client.call(prefix + "echo", "before") == "before"
         nested = client.call(prefix + "pressed", expiration=30)
         await until(lambda: nested.has_started)
-        await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "absolute", "1")
+        evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1}).")
         try:
             published = client.call(prefix + "echo", "published", expiration=30)  # the first message triggers the block
             refused = await until(lambda: _refusal(client, prefix + "echo"))
@@ -32,7 +32,7 @@ async def test_calls_and_events_raise_overloaded_while_the_broker_blocks_publish
                 await client.publish("topic", "refused")
             await asyncio.to_thread(eventually, lambda: "REFUSED both" in worker.output)
         finally:
-            await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
+            evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
         assert await published == "published"
         assert await nested == [BLOCKED, BLOCKED]
         await until(lambda: _refusal(client, prefix + "echo") is None)

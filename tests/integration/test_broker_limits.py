@@ -25,12 +25,18 @@ def vhost(node: Node, vhost_url: Callable[[], str]) -> tuple[str, str]:
     return urlsplit(url).path.removeprefix("/"), url
 
 
-def limit(node: Node, vhost: str, **limits: int) -> None:
-    """Set limits of `vhost`; without `limits`, clear them all."""
-    if limits:
-        node.ctl("set_vhost_limits", "-p", vhost, json.dumps({k.replace("_", "-"): v for k, v in limits.items()}))
-    else:
-        node.ctl("clear_vhost_limits", "-p", vhost)
+@pytest.fixture
+def limit(evaluate: Callable[[str], None], vhost: tuple[str, str]) -> Callable[..., None]:
+    """Sets limits of the virtual host; without arguments, clears them all."""
+
+    def limit(**limits: int) -> None:
+        pairs = ",".join(f'{{<<"{name.replace("_", "-")}">>, {value}}}' for name, value in limits.items())
+        if limits:
+            evaluate(f'ok = rabbit_vhost_limit:set(<<"{vhost[0]}">>, [{pairs}], <<"test">>).')
+        else:
+            evaluate(f'ok = rabbit_vhost_limit:clear(<<"{vhost[0]}">>, <<"test">>).')
+
+    return limit
 
 
 @pytest.fixture
@@ -75,15 +81,15 @@ def test_a_queue_that_an_older_version_declared_without_a_type_is_compatible(
 
 @pytest.mark.gen_test(timeout=90)
 async def test_a_worker_waits_while_the_queue_limit_of_its_virtual_host_is_reached(
-    node: Node, vhost: tuple[str, str], prefix: str, processes: Processes
+    limit: Callable[..., None], vhost: tuple[str, str], prefix: str, processes: Processes
 ) -> None:
     name, url = vhost
-    limit(node, name, max_queues=0)
+    limit(max_queues=0)
     worker = processes.python(TASKS, "--url", url)
     worker.says(f"cannot declare queue 'crew.parked': queue limit in vhost '{name}' (0) is reached")
     assert "NOT_FOUND" not in worker.output
     assert "other arguments" not in worker.output
-    limit(node, name)
+    limit()
     worker.says("serving")
     async with Client(url) as client:
         assert await client.call(prefix + "echo", 17) == 17
@@ -91,10 +97,10 @@ async def test_a_worker_waits_while_the_queue_limit_of_its_virtual_host_is_reach
 
 @pytest.mark.gen_test(timeout=90)
 async def test_a_worker_and_a_client_wait_while_the_connection_limit_is_reached(
-    node: Node, vhost: tuple[str, str], prefix: str, processes: Processes
+    limit: Callable[..., None], vhost: tuple[str, str], prefix: str, processes: Processes
 ) -> None:
-    name, url = vhost
-    limit(node, name, max_connections=0)
+    _, url = vhost
+    limit(max_connections=0)
     worker = processes.python(TASKS, "--url", url)
     worker.says("a limit of the broker is reached: ").says(
         "connection limit (0) is reached; raise the limit, or close what is not needed"
@@ -104,7 +110,7 @@ async def test_a_worker_and_a_client_wait_while_the_connection_limit_is_reached(
         await client.connect(timeout=1)
     assert worker.is_running
     assert "virtual host does not exist" not in worker.output
-    limit(node, name)
+    limit()
     await client.connect(timeout=30)
     worker.says("serving")
     assert await client.call(prefix + "echo", 17) == 17
@@ -112,14 +118,26 @@ async def test_a_worker_and_a_client_wait_while_the_connection_limit_is_reached(
 
 
 def test_a_worker_waits_while_the_channel_limit_of_its_user_is_reached(
-    node: Node, vhost: tuple[str, str], unique: str, processes: Processes
+    node: Node, evaluate: Callable[[str], None], vhost: tuple[str, str], unique: str, processes: Processes
 ) -> None:
     name, user = vhost[0], f"{unique}user"
-    node.ctl("add_user", user, PASSWORD)
-    node.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
-    node.ctl("set_user_limits", user, json.dumps({"max-channels": 0}))
+    users = [{"name": user, "password": PASSWORD, "tags": "", "limits": {"max-channels": 0}}]
+    permissions = [{"vhost": name, "user": user, "configure": ".*", "write": ".*", "read": ".*"}]
+    definitions = json.dumps({"users": users, "permissions": permissions})
+    evaluate(f"ok = rabbit_definitions:import_raw(<<{json.dumps(definitions)}>>).")
     worker = processes.python(TASKS, "--url", f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}")
     worker.says("has reached the maximum allowed user limit of ").says("raise the limit, or close")
     assert worker.is_running
-    node.ctl("clear_user_limits", user, "all")
+    evaluate(f'ok = rabbit_auth_backend_internal:clear_user_limits(<<"{user}">>, <<"all">>, <<"test">>).')
     worker.says("serving")
+
+
+def test_a_worker_with_many_tasks_starts_where_its_user_may_have_few_channels(
+    node: Node, vhost: tuple[str, str], unique: str, processes: Processes
+) -> None:
+    name, user = vhost[0], f"{unique}few"
+    node.ctl("add_user", user, PASSWORD)
+    node.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
+    node.ctl("set_user_limits", user, json.dumps({"max-channels": 6}))
+    url = f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}"
+    processes.python(TASKS.with_name("many.py"), "--url", url).says("serving 50 tasks")

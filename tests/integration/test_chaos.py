@@ -61,6 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.alone
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.gen_test(timeout=290)

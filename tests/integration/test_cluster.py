@@ -21,7 +21,7 @@ from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 TASKS = TASK_FOLDER / "tasks.py"
 PREFIX = "cluster."

@@ -14,6 +14,8 @@ from crew.cli.broker.node import Node, Status
 from crew.client.blocking import Client
 from tests.support.processes import Process, Processes, running
 
+pytestmark = pytest.mark.own_interpreters
+
 WORKER = """
 import os
 from crew.worker import Task

@@ -37,7 +37,9 @@ def url(vhost_url: Callable[[], str]) -> str:
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[Processes]:
     """Starts processes, and stops them at the end of the module."""
-    with running(tmp_path_factory.mktemp("fuzz"), {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}) as processes:
+    with running(
+        tmp_path_factory.mktemp("fuzz"), {"CREW_AMQP_URL": url, "CREW_TEST_PREFIX": ""}, preloaded=True
+    ) as processes:
         yield processes
 
 

@@ -31,7 +31,7 @@ def url(vhost_url: Callable[[], str]) -> str:
 @pytest.fixture
 def processes(tmp_path: Path, url: str) -> Iterator[Processes]:
     """Processes on that virtual host; they are stopped after the test."""
-    with running(tmp_path, {"CREW_AMQP_URL": url}) as processes:
+    with running(tmp_path, {"CREW_AMQP_URL": url}, preloaded=True) as processes:
         yield processes
 
 

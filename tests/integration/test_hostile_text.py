@@ -110,7 +110,7 @@ def _has_consumer(url: str, queue: str) -> bool:
 @pytest.fixture(scope="module")
 def serving(shared_prefix: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
-    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+    with running(tmp_path_factory.mktemp("worker"), environment, preloaded=True) as processes:
         yield processes.python(SCRIPT).says("serving 4 tasks")
 
 

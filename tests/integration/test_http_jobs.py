@@ -118,7 +118,7 @@ async def test_a_url_job_that_is_submitted_before_the_first_worker_starts_waits_
 ) -> None:
     url = vhost_url()
     store = JobStore(f"sqlite:///{tmp_path}/jobs.db")
-    with running(tmp_path, {"CREW_AMQP_URL": url}) as processes:
+    with running(tmp_path, {"CREW_AMQP_URL": url}, preloaded=True) as processes:
         async with http_site() as site, Client(url, store=store) as client:
             handle = await client.submit(HTTP_TASK, {"url": site.url("/echo")})
             assert await handle.status() is JobStatus.QUEUED

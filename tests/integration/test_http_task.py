@@ -38,7 +38,7 @@ def own_url(vhost_url: Callable[[], str]) -> str:
 @pytest.fixture
 def own_processes(tmp_path: Path, own_url: str) -> Iterator[Processes]:
     """Processes on that virtual host; they are stopped after the test."""
-    with running(tmp_path, {"CREW_AMQP_URL": own_url}) as processes:
+    with running(tmp_path, {"CREW_AMQP_URL": own_url}, preloaded=True) as processes:
         yield processes
 
 

@@ -39,7 +39,7 @@ def shared_job_worker(
 ) -> Iterator[Process]:
     """A worker for all tests of the module that leave it alive."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix, "CREW_TEST_HEARTBEAT": "0.5"}
-    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+    with running(tmp_path_factory.mktemp("worker"), environment, preloaded=True) as processes:
         yield processes.python(JOBBING).says("serving")
 
 
@@ -158,7 +158,7 @@ def test_a_failed_job_is_retried_under_its_id_even_after_its_expiration(
 def job_workers(tmp_path: Path, broker_url: str, prefix: str) -> Iterator[Processes]:
     """Workers for this test only, which it may kill."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": prefix, "CREW_TEST_HEARTBEAT": "0.5"}
-    with running(tmp_path, environment) as processes:
+    with running(tmp_path, environment, preloaded=True) as processes:
         yield processes
 
 

@@ -11,7 +11,7 @@ KILLS = 10  # of leaders; one node may lead several queues
 SOAK_KILLS = 300
 SEED = 11
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 
 @pytest.mark.soak

@@ -19,7 +19,7 @@ SCRIPT = "nesting.py"
 def three_processes(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
     """A worker with three processes, so that three plain tasks run at a time."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
-    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+    with running(tmp_path_factory.mktemp("worker"), environment, preloaded=True) as processes:
         yield processes.python(TASKS.with_name(SCRIPT), "--processes", "3").says("serving", times=3)
 
 

@@ -14,6 +14,8 @@ from crew import Client, UnknownTask
 from tests.support.processes import Process, Processes
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.own_interpreters
+
 OPEN_FILES = 1100
 
 HEAD = """

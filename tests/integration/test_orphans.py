@@ -11,7 +11,10 @@ import pytest
 from crew import Client
 from tests.support.processes import Process, Processes
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has process namespaces and subreapers")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux has process namespaces and subreapers"),
+    pytest.mark.own_interpreters,
+]
 
 SCRIPT = """
 import ctypes, os, subprocess

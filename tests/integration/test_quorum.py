@@ -29,7 +29,7 @@ def broker_url(vhost_url: Callable[[], str]) -> str:
 def worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
     """One worker with quorum queues for all tests of the module that do not stop it."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
-    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+    with running(tmp_path_factory.mktemp("worker"), environment, preloaded=True) as processes:
         yield processes.python(TASKS, "--queue-type", "quorum").says("serving")
 
 

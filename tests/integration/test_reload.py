@@ -11,6 +11,8 @@ from crew import Client
 from tests.support.processes import Processes
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.own_interpreters
+
 SCRIPT = """
 import os
 from crew.worker import Task, run

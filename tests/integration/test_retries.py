@@ -26,7 +26,7 @@ PATIENT, LATER = 5000, 2000  # milliseconds that calls of the tasks `patient` an
 def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
     """One worker for all tests of the module that do not stop it."""
     environment = {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": shared_prefix}
-    with running(tmp_path_factory.mktemp("worker"), environment) as processes:
+    with running(tmp_path_factory.mktemp("worker"), environment, preloaded=True) as processes:
         yield start(processes)
 
 
@@ -195,7 +195,7 @@ def own_node(tmp_path: Path) -> Iterator[Node]:
 @pytest.mark.chaos
 @pytest.mark.gen_test(timeout=110)
 async def test_a_restart_of_the_broker_loses_no_retry(own_node: Node, tmp_path: Path) -> None:
-    with running(tmp_path, {"CREW_AMQP_URL": own_node.url}) as processes:
+    with running(tmp_path, {"CREW_AMQP_URL": own_node.url}, preloaded=True) as processes:
         worker = start(processes)
         async with Client(own_node.url) as client:
             call = client.call("later", 2, expiration=90)

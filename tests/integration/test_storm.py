@@ -40,6 +40,7 @@ FLAGS = ("--processes", str(PROCESSES), "--threads", "12")
 
 
 @pytest.mark.chaos
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.gen_test(timeout=280)
 async def test_no_call_is_lost_or_hangs_while_brokers_connections_and_processes_die(

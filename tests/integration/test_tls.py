@@ -132,7 +132,7 @@ def test_worker_and_shell_use_certificates_from_url_and_environment(
         "CREW_AMQP_CERT": str(certificates.client),
         "CREW_AMQP_KEY": str(certificates.key_of(certificates.client)),
     }
-    with running(tmp_path, environment) as processes:
+    with running(tmp_path, environment, preloaded=True) as processes:
         worker = processes.python(TASK_FOLDER / "tasks.py", "--url", bare_url).says("serving")
         call = processes.crew("call", prefix + "echo", "17", "--url", broker_url)
         assert call.ends(20) == 0, call

@@ -18,6 +18,8 @@ from tests.integration.conftest import TASKS, StartWorker
 from tests.support.processes import Processes, running
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.own_interpreters
+
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_stopped_worker_finishes_running_calls_and_takes_no_new_ones(

@@ -1,5 +1,6 @@
 """The broker of the tests: one private node per session, or the broker that CREW_TEST_AMQP_URL names."""
 
+import functools
 import json
 import os
 import random
@@ -15,13 +16,12 @@ import pytest
 
 from crew import private_folder
 from crew.cli.broker.node import Node
-from crew.cli.broker.node_folder import PORTS
+from crew.cli.broker.node_folder import PORTS, NodeFolder
+from tests.support import erlang
 from tests.support.certificates import Certificates
 
 # A process that stops the node when its standard input ends. That is the end of the tests, also by a kill or a timeout.
 STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
-
-VHOSTS = 16  # created at a time: rabbitmqctl takes half a second to start, and the node 20 ms per virtual host
 
 
 @contextmanager
@@ -74,17 +74,19 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def vhost_url(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Creates an empty virtual host and returns its AMQP URL. The first of each `VHOSTS` takes a second."""
-    file = tmp_path_factory.mktemp("vhosts") / "definitions.json"
-    names: list[str] = []
+def evaluate(node: Node, node_folder: Path) -> Callable[[str], None]:
+    """Evaluates an Erlang expression in the node."""
+    return functools.partial(erlang.evaluate, node, NodeFolder(node_folder))
+
+
+@pytest.fixture(scope="session")
+def vhost_url(node: Node, evaluate: Callable[[str], None]) -> Callable[[], str]:
+    """Creates an empty virtual host and returns its AMQP URL."""
 
     def make() -> str:
-        if not names:
-            names.extend(f"test-{uuid.uuid4().hex[:8]}" for _ in range(VHOSTS))
-            file.write_text(json.dumps(_definitions(names)))
-            node.ctl("import_definitions", str(file))
-        return node.url + names.pop()
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        evaluate(f"ok = rabbit_definitions:import_raw(<<{json.dumps(json.dumps(_definitions(name)))}>>).")
+        return node.url + name
 
     return make
 
@@ -114,13 +116,10 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _definitions(vhosts: Sequence[str]) -> dict[str, object]:
-    """Definitions for `rabbitmqctl import_definitions`: https://www.rabbitmq.com/docs/definitions."""
+def _definitions(vhost: str) -> dict[str, object]:
+    """Definitions of a virtual host that the user of the node may use: https://www.rabbitmq.com/docs/definitions."""
     everything = {"user": "crew", "configure": ".*", "write": ".*", "read": ".*"}
-    return {
-        "vhosts": [{"name": name} for name in vhosts],
-        "permissions": [{"vhost": name, **everything} for name in vhosts],
-    }
+    return {"vhosts": [{"name": vhost}], "permissions": [{"vhost": vhost, **everything}]}
 
 
 @pytest.fixture

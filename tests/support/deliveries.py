@@ -1,5 +1,6 @@
 """Makes deliveries and executions of a worker without a broker."""
 
+import contextvars
 import itertools
 import time
 from collections.abc import Callable
@@ -125,6 +126,11 @@ def a_job() -> Execution:
     execution = an_execution(is_job=True)
     execution.begin()
     return execution
+
+
+def run(execution: Execution) -> None:
+    """Run `execution`, in a context of its own as an executor does."""
+    contextvars.copy_context().run(execution.run)
 
 
 def outcome_of(execution: Execution) -> Outcome | None:

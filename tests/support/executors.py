@@ -282,6 +282,7 @@ class PlayedExecutor:
     def __init__(self, *, slots: int = 1, has_timer: bool = False) -> None:
         self.slots = slots
         self.has_timer = has_timer
+        self.takes = False
         self.frees_slot = True
         self.text = ""
         self.held = Held()

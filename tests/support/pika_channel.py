@@ -50,7 +50,7 @@ class PikaChannel:
     def add_on_return_callback(self, callback: Callable[..., None]) -> None:
         self.on_return = callback
 
-    def confirm_delivery(self, on_confirm: Callable[..., None], callback: Callable[[Any], None]) -> None:
+    def request_confirms(self, on_confirm: Callable[..., None], callback: Callable[[Any], None]) -> None:
         self.on_confirm = on_confirm
         self._answer(callback)
 
@@ -80,14 +80,15 @@ class PikaChannel:
         queue: str,
         on_message: Callable[..., None],
         *,
-        arguments: dict[str, int] | None,
+        arguments: dict[str, int],
         callback: Callable[[Any], None],
     ) -> str:
-        tag = f"consumer {len(self.on_message) + 1} of {queue}"
-        self.priorities.append((arguments or {}).get("x-priority", 0))
-        self.on_message[tag] = on_message
         self._ask("basic_consume", queue, callback)
-        return tag
+        return self._consumer(queue, on_message, arguments)
+
+    def consume_without_answer(self, queue: str, on_message: Callable[..., None], arguments: dict[str, int]) -> str:
+        self.requests.append(("basic_consume", queue))
+        return self._consumer(queue, on_message, arguments)
 
     def basic_cancel(self, tag: str, *, callback: Callable[[Any], None]) -> None:
         self._ask("basic_cancel", tag, callback)
@@ -108,11 +109,11 @@ class PikaChannel:
 
     def confirm(self, tag: int, *, multiple: bool = False) -> None:
         """Confirm the message, or all messages up to it."""
-        self.on_confirm(Frame(spec.Basic.Ack(tag, multiple)))
+        self.on_confirm(tag, multiple, True)
 
     def refuse(self, tag: int, *, multiple: bool = False) -> None:
         """Reject the message (basic.nack), as a full queue does."""
-        self.on_confirm(Frame(spec.Basic.Nack(tag, multiple)))
+        self.on_confirm(tag, multiple, False)
 
     def give_back(self, correlation_id: str | None, *, routing_key: str = "q") -> None:
         """Return the message: no queue is bound for it."""
@@ -136,6 +137,12 @@ class PikaChannel:
     def did(self, what: str) -> list[Any]:
         """The arguments of all requests with the name `what`."""
         return [one[1:] for one in self.requests if one[0] == what]
+
+    def _consumer(self, queue: str, on_message: Callable[..., None], arguments: dict[str, int]) -> str:
+        tag = f"consumer {len(self.on_message) + 1} of {queue}"
+        self.priorities.append(arguments.get("x-priority", 0))
+        self.on_message[tag] = on_message
+        return tag
 
     def _ask(self, what: str, arguments: Any, callback: Callable[[Any], None]) -> None:
         self.requests.append((what, arguments))

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from tests.support.preloaded.client import Forked, started
 from tests.support.waiting import eventually
 
 MARK = "CREW_TEST_PROCESSES"  # environment variable that children inherit, so that they are found in every session
@@ -28,13 +31,26 @@ class Process:
     Attributes:
         command: its command line, for messages.
         pid: of the process itself, which is the leader of its session.
+
+    Args:
+        name: of the process in /proc, if it may be a fork of a process that has imported crew.
     """
 
-    def __init__(self, command: list[str], *, environment: Mapping[str, str], folder: Path, output: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        output: Path,
+        name: str = "",
+    ) -> None:
         self.command = command
         self._output = output
         with output.open("wb") as file:
-            self._popen = subprocess.Popen(
+            self._popen: subprocess.Popen[bytes] | Forked = (
+                name and started(command, environment=environment, folder=folder, output=file, comm=name)
+            ) or subprocess.Popen(
                 command,
                 cwd=folder,
                 env=environment,
@@ -120,6 +136,8 @@ class Processes:
         environment: added to the environment of the tests.
         stops_within: seconds in which each process must stop after SIGTERM.
         gone_within: seconds in which their children must end.
+        preloaded: whether scripts and `crew` are forks of a process that has imported crew: they start with a tenth of
+            the CPU time, but /proc shows the command line and the environment of that process.
     """
 
     def __init__(
@@ -129,7 +147,9 @@ class Processes:
         *,
         stops_within: float = STOPS_WITHIN,
         gone_within: float = GONE_WITHIN,
+        preloaded: bool = False,
     ) -> None:
+        self._is_preloaded = preloaded
         self._folder = folder
         self._stops_within = stops_within
         self._gone_within = gone_within
@@ -146,6 +166,7 @@ class Processes:
             environment={**self._environment, **(environment or {})},
             folder=folder or self._folder,
             output=self._folder / f"process-{len(self._started)}.log",
+            name=_name(self._mark) if self._is_preloaded else "",
         )
         self._started.append(process)
         return process
@@ -181,13 +202,18 @@ class Processes:
 
 
 @contextmanager
-def running(folder: Path, environment: Mapping[str, str]) -> Iterator[Processes]:
+def running(folder: Path, environment: Mapping[str, str], *, preloaded: bool = False) -> Iterator[Processes]:
     """Starts processes; all are stopped at the end of the block."""
-    processes = Processes(folder, environment)
+    processes = Processes(folder, environment, preloaded=preloaded)
     try:
         yield processes
     finally:
         processes.stop()
+
+
+def may_fork(request: pytest.FixtureRequest) -> bool:
+    """Whether the processes of a test or module may be forks of a process that has imported crew: see `Processes`."""
+    return request.node.get_closest_marker("own_interpreters") is None
 
 
 def _stopped(process: Process, timeout: float) -> str | None:
@@ -200,13 +226,19 @@ def _stopped(process: Process, timeout: float) -> str | None:
     return None
 
 
+def _name(mark: str) -> str:
+    """The name of a fork, which its own forks inherit: the environment in /proc is that of the last exec."""
+    return mark[:15]
+
+
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
 
 
 def _command_if_marked(pid: int, mark: str) -> str | None:
     try:
-        if f"{MARK}={mark}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
+        is_marked = f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        if not is_marked and Path(f"/proc/{pid}/comm").read_text().strip() != _name(mark):
             return None
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() or None
     except OSError:  # it has ended, or belongs to another user

@@ -9,8 +9,8 @@ import time
 import click
 
 from crew.worker import Task, context
+from crew.worker.command import start
 from crew.worker.options import worker_options
-from crew.worker.run import start
 
 PREFIX = os.environ.get("CREW_TEST_PREFIX", "")
 HEARTBEAT = float(os.environ.get("CREW_TEST_HEARTBEAT", "30"))  # seconds

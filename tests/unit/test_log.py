@@ -4,11 +4,15 @@ import importlib
 import logging
 import logging.config
 import pkgutil
+import shutil
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 import pytest
 
 import crew
+from crew import log
 from crew.log import CrewLogger, LineLimit
 
 NAMES = ("crew", "crew.worker.supervisor.supervisor", "crew.client.client", "crew.gateway.serving.server")
@@ -61,3 +65,22 @@ def test_a_line_limit_counts_the_suppressed_lines_of_each_topic() -> None:
     assert limit.held_back("b") == 0
     now = 110.0
     assert [limit.held_back("a") for _ in range(3)] == [3, 0, None]
+
+
+@pytest.mark.parametrize("is_zipped", [False, True], ids=["folder", "zip"])
+def test_all_modules_of_a_package_have_a_logger_before_they_are_imported(tmp_path: Path, is_zipped: bool) -> None:
+    package = f"set_up_{'zip' if is_zipped else 'folder'}"
+    for file in ("__init__.py", "one.py", "sub/__init__.py", "sub/two.py"):
+        (tmp_path / package / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / package / file).touch()
+    if is_zipped:
+        archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path, package)
+        log.set_up(package, Path(archive) / package)
+    else:
+        (tmp_path / package / f"compiled{EXTENSION_SUFFIXES[0]}").touch()
+        log.set_up(package, tmp_path / package)
+    found = {name for name, one in logging.Logger.manager.loggerDict.items() if isinstance(one, CrewLogger)}
+    expected = {package, f"{package}.one", f"{package}.sub", f"{package}.sub.two"}
+    if not is_zipped:
+        expected.add(f"{package}.compiled")
+    assert {name for name in found if name.startswith(package)} == expected

@@ -126,7 +126,7 @@ def test_a_worker_can_be_imported_without_optional_packages(missing: str) -> Non
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
-import crew.worker, crew.client, crew.worker.run, crew.protocol.http_job.request
+import crew.worker, crew.client, crew.worker.command, crew.protocol.http_job.request
 print(crew.worker.Task.__name__)
 """
     assert run_python(code).strip() == "Task"

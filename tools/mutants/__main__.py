@@ -1,10 +1,12 @@
 """Mutation testing: which changes of a module do its own unit tests not notice?
 
-mutmut (https://mutmut.readthedocs.io) changes one expression at a time and runs the tests of that module. A mutant that
-makes a test fail is killed; one that does not has survived: write a test for it, or explain in explained.toml why no
-test can tell it from the original. Runs in a copy of the source tree, which is removed at the end.
+mutmut (https://mutmut.readthedocs.io) makes the mutants: copies of a function with one expression changed.
+forked_runs.py runs the tests of the module with each. A mutant that makes a test fail is killed; one that does not has
+survived: write a test for it, or explain in explained.toml why no test can tell it from the original. Runs in a copy of
+the source tree, which is removed at the end.
 
-Usage: tools/mutants [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules by default.
+Usage: tools/mutants [--every N] [MODULE ...], for example `tools/mutants crew/protocol crew/duration.py`; all modules
+by default. With --every 3 each third mutant is tested: a first look at a large module.
 A mutant that only changes the wording of a sentence counts as explained: errors and log lines are for people.
 mutmut changes neither constants of a module nor functions with decorators, like properties; a test of a wire format
 names its constants.
@@ -13,6 +15,7 @@ The exit status is 1 if fewer than 90 % of a module's mutants are killed (withou
 explanation matches no survivor.
 """
 
+import argparse
 import ast
 import contextlib
 import difflib
@@ -29,44 +32,35 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.format_utils import get_mutant_name
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MUTMUT = Path(sys.executable).with_name("mutmut")
-COPIED = ("crew", "tests", "pyproject.toml", "setup.cfg")
+COPIED = ("crew", "docs", "tests", "pyproject.toml", "setup.cfg")
 REQUIRED = 0.9  # the share of a module's mutants that its tests have to kill
-SURVIVED = {0, 5, 33}  # statuses of mutmut: all tests passed, no test was run, no test reaches the function
-NOT_RUN = {None, 2, 34, 37}  # not checked, interrupted, skipped, not run because of a type checker
 
-CONFIGURATION = """
-[tool.mutmut]
-source_paths = ["crew"]
-only_mutate = [{module}]
-pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = {arguments}
-use_git_change_detection = false
-"""
-# pytest starts once for each mutant, so without the plugins that no test here needs.
-PLUGINS = (
-    "no:cacheprovider",
-    "no:unraisableexception",
-    "pytest_tornado.plugin",
-    "pytest_timeout",
-    "_hypothesis_pytestplugin",
-    "few_examples",
+# pytest without the plugins that no test here needs, and without the timer of each test.
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-q", "--assert=plain", "-o", "timeout=0"),
+    *("-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "pytest_tornado.plugin", "-p", "pytest_timeout"),
+    *("-p", "_hypothesis_pytestplugin", "-p", "few_examples", "-p", "forked_runs"),
 )
 ENVIRONMENT = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(HERE)}
 
 
-class MutatedFile:
-    """The file with all mutants of a module. `mutmut show` prints the same differences, in a second each."""
+class MutatedModule:
+    """A module with the mutants of its functions beside them, which run as they are named in the environment."""
 
-    def __init__(self, copy: Path, module: str) -> None:
+    def __init__(self, module: str, every: int) -> None:
         self.module = module
-        text = (copy / "mutants" / module).read_text()
-        lines = text.splitlines()
+        file = mutate_file_contents(module, (ROOT / module).read_text())
+        self.text = file.code
+        self.mutants = [get_mutant_name(Path(module), name) for name in file.mutant_names[::every]]
+        lines = self.text.splitlines()
         self.sources = {
             node.name: lines[node.lineno - 1 : node.end_lineno]
-            for node in ast.walk(ast.parse(text))
+            for node in ast.walk(ast.parse(self.text))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         }
 
@@ -162,37 +156,17 @@ def explained_changes() -> dict[str, set[Change]]:
     return changes
 
 
-def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tuple[Score, set[Change]]:
+def run(module: str, tests: list[str], copy: Path, explained: set[Change], every: int) -> tuple[Score, set[Change]]:
     """Test the mutants of one module in a copy of the tree; returns the score, and the explanations that were used."""
     started = time.monotonic()
-    shutil.rmtree(copy / "mutants", ignore_errors=True)
-    configuration = CONFIGURATION.format(
-        module=json.dumps(module),
-        tests=json.dumps(tests),
-        arguments=json.dumps(["--assert=plain", *(word for plugin in PLUGINS for word in ("-p", plugin))]),
-    )
-    (copy / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + configuration)
-    ended = subprocess.run(
-        [MUTMUT, "run", "--max-children", "1"],
-        cwd=copy,
-        env=ENVIRONMENT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    if ended.returncode:
-        raise SystemExit(f"mutmut failed for {module}:\n{ended.stdout}")
-    statuses = json.loads((copy / "mutants" / f"{module}.meta").read_text())["exit_code_by_key"]
-    if unknown := [name for name, status in statuses.items() if status in NOT_RUN]:
-        raise SystemExit(f"mutmut did not run {len(unknown)} mutants of {module}: {unknown[0]}")
-    functions = MutatedFile(copy, module)
+    mutated = MutatedModule(module, every)
     score = Score(module)
     used = set()
-    for name, status in statuses.items():
-        if status not in SURVIVED:
+    for name, status in statuses(mutated, tests, copy).items():
+        if status:
             score.killed += 1
             continue
-        diff = functions.diff(name)
+        diff = mutated.diff(name)
         change = Change.of_diff(diff)
         if change in explained or change.is_wording:
             used.add(change)
@@ -203,12 +177,34 @@ def run(module: str, tests: list[str], copy: Path, explained: set[Change]) -> tu
     return score, used
 
 
-def main(chosen: list[str]) -> int:
+def statuses(mutated: MutatedModule, tests: list[str], copy: Path) -> dict[str, int]:
+    """Run the tests with each mutant in a copy of the tree; returns the exit statuses, 0 for a survivor."""
+    original = (copy / mutated.module).read_text()
+    mutants, results = copy / "mutants.json", copy / "statuses.json"
+    mutants.write_text(json.dumps(mutated.mutants))
+    (copy / mutated.module).write_text(mutated.text)
+    ended = subprocess.run(
+        [*PYTEST, "--mutants", mutants, "--statuses", results, *tests],
+        cwd=copy,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    (copy / mutated.module).write_text(original)
+    if ended.returncode:
+        raise SystemExit(f"the tests of {mutated.module} fail without a mutant:\n{ended.stdout}")
+    found: dict[str, int] = json.loads(results.read_text())
+    return found
+
+
+def main(chosen: list[str], every: int) -> int:
     """Test the mutants of the chosen modules, or of all; returns the exit status."""
     listed: dict[str, list[str]] = tomllib.loads((HERE / "modules.toml").read_text())
     modules = [one for one in listed if not chosen or any(Path(one).is_relative_to(name) for name in chosen)]
     if not modules:
         raise SystemExit(f"modules.toml lists none of {', '.join(chosen)}")
+    os.chdir(ROOT)  # mutmut reads pyproject.toml
     explanations = explained_changes()
     scores, unused = [], []
     with tempfile.TemporaryDirectory(prefix="crew-mutants-") as folder:
@@ -222,10 +218,10 @@ def main(chosen: list[str]) -> int:
         print(f"{'module':44} {'mutants':>7} {'killed':>7} {'explained':>10} {'survivors':>9} {'killed':>7}")
         for module in modules:
             explained = explanations.get(module, set())
-            score, used = run(module, tests_of(module, listed[module]), copy, explained)
+            score, used = run(module, tests_of(module, listed[module]), copy, explained, every)
             print(score, flush=True)
             scores.append(score)
-            unused += [f"{module}: {change.after}" for change in explained - used]
+            unused += [f"{module}: {change.after}" for change in explained - used if every == 1]
     for score in scores:
         for diff in score.survivors:
             print(f"\n{diff.strip()}")
@@ -238,4 +234,8 @@ def main(chosen: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(usage="tools/mutants [--every N] [MODULE ...]")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("modules", nargs="*")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.modules, arguments.every))

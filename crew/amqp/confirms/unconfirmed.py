@@ -8,9 +8,7 @@ confirmed.
 """
 
 import logging
-from typing import Any, Final
-
-from pika import spec
+from typing import Final
 
 from crew.amqp.confirms.confirm import Confirm, ConfirmStatus
 from crew.amqp.errors import LinkError, guarded
@@ -52,14 +50,18 @@ class Unconfirmed:
         if len(self._returned) > self._sweep_above:
             self._sweep()
 
-    def on_confirm(self, frame: Any) -> None:
-        """The broker has confirmed or refused one message, or all messages up to it."""
-        method = frame.method
-        status = ConfirmStatus.CONFIRMED if isinstance(method, spec.Basic.Ack) else ConfirmStatus.REFUSED
-        if not method.multiple:
-            self._settle(method.delivery_tag, status)
+    def on_confirm(self, last: int, is_multiple: bool, is_taken: bool) -> None:
+        """The broker has confirmed or refused message `last`, or all messages up to it.
+
+        Args:
+            is_multiple: whether it is for all messages up to `last`.
+            is_taken: whether the broker has them.
+        """
+        status = ConfirmStatus.CONFIRMED if is_taken else ConfirmStatus.REFUSED
+        if not is_multiple:
+            self._settle(last, status)
             return
-        for tag in [tag for tag in self._confirms if tag <= method.delivery_tag]:
+        for tag in [tag for tag in self._confirms if tag <= last]:
             self._settle(tag, status)
 
     def has_up_to(self, tag: int) -> bool:

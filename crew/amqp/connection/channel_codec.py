@@ -6,12 +6,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import pika.frame
 from pika import spec
 
 from crew.amqp.connection import frames
 from crew.amqp.connection.pika_adapter import PikaChannel
 from crew.protocol.properties import Properties
+
+OnConfirm = Callable[[int, bool, bool], None]  # delivery tag, whether for all up to it, whether the broker has them
 
 
 class FrameWriter(Protocol):
@@ -49,10 +50,20 @@ class CodecChannel(PikaChannel):
         """Acknowledge a delivery, or all deliveries up to it."""
         self.connection.send_soon(frames.ack(self.channel_number, delivery_tag, multiple=multiple))
 
-    def confirm_delivery(self, ack_nack_callback: Callable[[Any], None], callback: Any = None) -> None:
-        """As pika's Channel.confirm_delivery."""
-        super().confirm_delivery(ack_nack_callback, callback)
-        self._on_confirm = ack_nack_callback
+    def request_confirms(self, on_confirm: OnConfirm, callback: Callable[[Any], object]) -> None:
+        """Request publisher confirms, and call `callback` when the broker has agreed.
+
+        Args:
+            on_confirm: called for each confirm with its delivery tag, whether it is for all messages up to this one,
+                and whether the broker has the messages. Its exceptions would close the connection.
+        """
+        self.on_confirm = on_confirm
+        self.confirm_delivery(self._on_rare_confirm, callback)
+
+    def _on_rare_confirm(self, frame: Any) -> None:
+        """The broker has refused a message, or its confirm did not arrive in one read."""
+        method = frame.method
+        self.on_confirm(method.delivery_tag, method.multiple, isinstance(method, spec.Basic.Ack))
 
     def on_content_frame(self, value: Any) -> None:
         """Handle a frame of a message that did not arrive in one read."""
@@ -68,8 +79,3 @@ class CodecChannel(PikaChannel):
             return False
         consumer(self, delivered, delivered.properties, delivered.body)
         return True
-
-    def on_acked(self, acked: frames.Acked) -> None:
-        """The broker has confirmed a message, or all messages up to it."""
-        method = spec.Basic.Ack(acked.delivery_tag, acked.multiple)
-        self._on_confirm(pika.frame.Method(self.channel_number, method))

@@ -262,7 +262,7 @@ class BrokerConnection(PikaConnection):
         acked = frames.acked_at(buffer, start)
         if acked is None or acked.channel not in self.channels:
             return 0
-        self.channels[acked.channel].on_acked(acked)
+        self.channels[acked.channel].on_confirm(acked.delivery_tag, acked.multiple, True)
         return acked.end
 
     def new_channel(self, number: int, on_open: Callable[[Any], Any] | None) -> CodecChannel:

@@ -7,6 +7,7 @@ https://www.rabbitmq.com/amqp-0-9-1-errata#section_3. pika still handles the rar
 
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 from pika import data as pika_data
@@ -28,6 +29,28 @@ _TYPE: Final = 1 << 5
 _USER_ID: Final = 1 << 4
 _APP_ID: Final = 1 << 3
 
+_SHORT: Final = 0  # kinds of fields
+_OCTET: Final = 1
+_HEADER_TABLE: Final = 2
+_U64: Final = 3
+_SKIPPED: Final = 4
+
+_FIELDS: Final = (
+    (_CONTENT_TYPE, "content_type", _SHORT),
+    (_CONTENT_ENCODING, "content_encoding", _SHORT),
+    (_HEADERS, "headers", _HEADER_TABLE),
+    (_DELIVERY_MODE, "delivery_mode", _OCTET),
+    (_PRIORITY, "priority", _OCTET),
+    (_CORRELATION_ID, "correlation_id", _SHORT),
+    (_REPLY_TO, "reply_to", _SHORT),
+    (_EXPIRATION, "expiration", _SHORT),
+    (_MESSAGE_ID, "message_id", _SHORT),
+    (_TIMESTAMP, "timestamp", _U64),
+    (_TYPE, "type", _SHORT),
+    (_USER_ID, "", _SKIPPED),
+    (_APP_ID, "app_id", _SHORT),
+)
+
 _TEXT: Final = ord("S")  # types of a value in a table; both integer types have 64 bits and a sign
 _INTEGERS: Final = b"lL"
 _DOUBLE: Final = ord("d")
@@ -38,6 +61,8 @@ _TABLE: Final = ord("F")
 _OCTETS: Final = tuple(bytes((value,)) for value in range(256))
 
 _head: Final = struct.Struct(">HHQH")  # class, weight, size of the body, flags
+_flags: Final = struct.Struct(">H")
+_FLAGS_AT: Final = _head.size - _flags.size
 _u32: Final = struct.Struct(">I")
 _u64: Final = struct.Struct(">Q")
 _i64: Final = struct.Struct(">q")
@@ -136,36 +161,42 @@ def _put(pieces: list[bytes], value: Any) -> None:
 
 
 def decode(buffer: bytes, at: int) -> Properties:
-    """Decode the payload of a content header that begins at `at`; skip properties that crew does not use."""
-    flags = _head.unpack_from(buffer, at)[3]
-    at += _head.size
+    """Decode the payload of a content header that begins at `at`; skip properties that crew does not use.
+
+    Text that is not valid UTF-8 is left as bytes.
+    """
+    try:
+        return _decode(buffer, at, bytes.decode)
+    except UnicodeDecodeError:
+        return _decode(buffer, at, _text_of)
+
+
+def _decode(buffer: bytes, at: int, text_of: Callable[[bytes], Any]) -> Properties:
+    """Decode as `decode` does. Without a call for each text it takes a third of the time.
+
+    Args:
+        text_of: decodes a text. `bytes.decode` raises UnicodeDecodeError; `_text_of` takes longer and does not.
+    """
     p = Properties()
-    if flags & _CONTENT_TYPE:
-        p.content_type, at = short_at(buffer, at)
-    if flags & _CONTENT_ENCODING:
-        p.content_encoding, at = short_at(buffer, at)
-    if flags & _HEADERS:
-        p.headers, at = _table_at(buffer, at)
-    if flags & _DELIVERY_MODE:
-        p.delivery_mode, at = buffer[at], at + 1
-    if flags & _PRIORITY:
-        p.priority, at = buffer[at], at + 1
-    if flags & _CORRELATION_ID:
-        p.correlation_id, at = short_at(buffer, at)
-    if flags & _REPLY_TO:
-        p.reply_to, at = short_at(buffer, at)
-    if flags & _EXPIRATION:
-        p.expiration, at = short_at(buffer, at)
-    if flags & _MESSAGE_ID:
-        p.message_id, at = short_at(buffer, at)
-    if flags & _TIMESTAMP:
-        p.timestamp, at = _u64.unpack_from(buffer, at)[0], at + 8
-    if flags & _TYPE:
-        p.type, at = short_at(buffer, at)
-    if flags & _USER_ID:
-        at += 1 + buffer[at]
-    if flags & _APP_ID:
-        p.app_id, at = short_at(buffer, at)
+    (flags,) = _flags.unpack_from(buffer, at + _FLAGS_AT)
+    at += _head.size
+    for flag, name, kind in _FIELDS:
+        if not flags & flag:
+            continue
+        if kind is _SHORT:
+            end = at + 1 + buffer[at]
+            setattr(p, name, text_of(buffer[at + 1 : end]))
+            at = end
+        elif kind is _OCTET:
+            setattr(p, name, buffer[at])
+            at += 1
+        elif kind is _HEADER_TABLE:
+            p.headers, at = _table_at(buffer, at, text_of)
+        elif kind is _U64:
+            (p.timestamp,) = _u64.unpack_from(buffer, at)
+            at += 8
+        else:
+            at += 1 + buffer[at]
     return p
 
 
@@ -175,21 +206,27 @@ def short_at(buffer: bytes, at: int) -> tuple[Any, int]:
     return _text_of(buffer[at + 1 : end]), end
 
 
-def _table_at(buffer: bytes, at: int) -> tuple[dict[Any, Any], int]:
+def _table_at(buffer: bytes, at: int, text_of: Callable[[bytes], Any]) -> tuple[dict[Any, Any], int]:
     """Decode a table and return its end; one that cannot be decoded is UNREADABLE, and does not fail the message."""
     end = at + 4 + _u32.unpack_from(buffer, at)[0]
     at += 4
     values: dict[Any, Any] = {}
     try:
         while at < end:
-            name, at = short_at(buffer, at)
-            if buffer[at] == _TEXT:  # most values are text: decode them without a call
-                after = at + 5 + _u32.unpack_from(buffer, at + 1)[0]
-                values[name] = _text_of(buffer[at + 5 : after])
-                at = after
+            after = at + 1 + buffer[at]
+            name = text_of(buffer[at + 1 : after])
+            kind = buffer[after]
+            if kind == _TEXT:  # most values are text or integers: decode them without a call
+                at = after + 5 + _u32.unpack_from(buffer, after + 1)[0]
+                values[name] = text_of(buffer[after + 5 : at])
+            elif kind in _INTEGERS:
+                at = after + 9
+                (values[name],) = _i64.unpack_from(buffer, after + 1)
             else:
-                values[name], at = _value_at(buffer, at)
+                values[name], at = _value_at(buffer, after)
     except Exception as error:  # pika raises errors of many types
+        if text_of is not _text_of and isinstance(error, UnicodeDecodeError):
+            raise  # decode it again, with `_text_of`
         return {UNREADABLE: str(error)}, end
     return values, end
 

@@ -9,11 +9,12 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pika
 import pika.frame
+from pika import spec
 from pika.adapters.asyncio_connection import AsyncioConnection, _AsyncioIOServicesAdapter
 
 
@@ -109,6 +110,13 @@ class PikaChannel(pika.channel.Channel):  # type: ignore[misc]  # pika has no ty
     def consumer_of(self, tag: str) -> Callable[..., Any] | None:
         """The callback of the consumer with this tag; None if it does not exist or was canceled."""
         return None if tag in self._cancelled else self._consumers.get(tag)
+
+    def consume_without_answer(self, queue: str, on_message: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+        """Consume `queue` as pika's basic_consume; return the tag. The broker does not answer."""
+        tag: str = self._generate_consumer_tag()
+        self._consumers[tag] = on_message
+        self._rpc(spec.Basic.Consume(queue=queue, consumer_tag=tag, nowait=True, arguments=dict(arguments)))
+        return tag
 
     def handle_content_frame(self, value: Any) -> None:
         """Let pika handle a frame of a message."""

@@ -75,15 +75,16 @@ class Consumers:
         waiting = [one for queue, one in self._by_queue.items() if queue in of and started.get(queue) is not one]
         for consumer in waiting:
             started[consumer.queue] = consumer
-            await self.start(channel, consumer)
+            # The broker answers in order: the last one has started after all others.
+            await self.start(channel, consumer, waits=consumer is waiting[-1])
         forgotten = [queue for queue in started if queue not in self._by_queue]
         for queue in forgotten:
             del started[queue]
             await channel.cancel(queue)
         return bool(waiting or forgotten)
 
-    async def start(self, channel: Channel, consumer: Consumer) -> None:
-        """Start `consumer`; raise LinkError."""
+    async def start(self, channel: Channel, consumer: Consumer, *, waits: bool = True) -> None:
+        """Start `consumer`, see Channel.consume; raise LinkError."""
         priority = self._connections if consumer.is_only else 0
         await channel.consume(
             consumer.queue,
@@ -91,6 +92,7 @@ class Consumers:
             prefetch=consumer.prefetch,
             priority=priority,
             on_refused=consumer.on_refused,
+            waits=waits,
         )
 
 

@@ -3,20 +3,30 @@
 An exchange may be deleted while we are connected, and the broker does not notify anybody. A publisher gets an error at
 its next message. But a queue that is bound to the exchange gets no more messages. So exchanges and bindings are
 declared again at intervals, which costs the broker almost nothing while they exist.
+
+Many items are declared over several channels at once, and one after the other on each channel. So the item is known
+whose refusal has closed a channel. RabbitMQ makes queues of several channels at once and stores them together. Measured
+on 2026-11-30 with bare pika (RabbitMQ 3.10.8, two busy cores): 300 queues with ten priority levels took 13 s over one
+channel, 7 s with 16 requests in flight on it, 1.5 s over 16 channels, and 2.5 s over 64.
 """
 
 import asyncio
+import collections
 import logging
+import math
+import random
 import shlex
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from crew.amqp.channel import Channel
-from crew.amqp.errors import PRECONDITION_FAILED, LinkError
+from crew.amqp.errors import NOT_ALLOWED, PRECONDITION_FAILED, LinkError
 from crew.protocol.topology import CLASSIC, TASK_PREFIX, Binding, Exchange, Item, Queue, of_type, task_of_queue
 
 logger = logging.getLogger(__name__)
 
+CHANNELS: Final = 16  # at most; with more, RabbitMQ makes queues no faster
+ITEMS_PER_CHANNEL: Final = 8  # at least; opening a channel takes as long as two declarations
 _FLAGS: Final = {"--max-queue": "x-max-length", "--queue-type": "x-queue-type"}  # of `crew queues migrate`
 
 OpenChannel = Callable[[], Awaitable[Channel]]
@@ -38,6 +48,7 @@ class Declarations:
         self._open_channel = open_channel
         self._queue_type = queue_type
         self._renewal_interval = renewal_interval
+        self._channels = CHANNELS  # at most; 1 where the broker does not allow as many
         self._warned: list[Item] = []
         self._bound: dict[tuple[str, str, str], Binding] = {}  # as they were declared to the broker
 
@@ -95,7 +106,8 @@ class Declarations:
 
     async def renew(self) -> None:
         """Declare exchanges and bindings again: only a deleted queue is reported by the broker. Raise LinkError."""
-        await self.declare([item for item in self._items if isinstance(item, Exchange | Binding)])
+        renewed = [item for item in self._items if isinstance(item, Exchange | Binding)]
+        await self._declare_over_one_channel(collections.deque(renewed))  # nobody waits for it
 
     async def renew_until(self, ended: "asyncio.Future[LinkError]") -> LinkError:
         """Renew them at intervals until the connection has closed; return why it has closed."""
@@ -115,19 +127,53 @@ class Declarations:
         Raises:
             LinkError: the broker refuses an item, or the connection broke.
         """
+        typed = [of_type(item, self._queue_type) for item in items]
+        if self._channels == 1 or len(typed) < 2 * ITEMS_PER_CHANNEL:
+            await self._declare_over_one_channel(collections.deque(typed))
+            return
+        bindings = [item for item in typed if isinstance(item, Binding)]
+        others = [item for item in typed if not isinstance(item, Binding)]
+        # In any order: processes that start together then make different queues, and do not compete for each.
+        await self._declare_over_channels(random.sample(others, len(others)))
+        await self._declare_over_channels(bindings)  # their queues and exchanges exist now
+
+    async def _declare_over_channels(self, items: Sequence[Item]) -> None:
+        """Declare `items` in any order; after a refusal, declare no more of them and raise it."""
+        waiting = collections.deque(items)
+        channels = min(self._channels, math.ceil(len(items) / ITEMS_PER_CHANNEL))
+        ends = await asyncio.gather(
+            *(self._declare_over_one_channel(waiting) for _ in range(channels)), return_exceptions=True
+        )
+        for error in filter(None, ends):
+            if not isinstance(error, LinkError) or error.code == NOT_ALLOWED:
+                self._channels = 1  # the error may be a limit on the number of channels
+            raise error
+
+    async def _declare_over_one_channel(self, waiting: "collections.deque[Item]") -> None:
+        """Declare the next one of `waiting` until none is left; empty it on an error."""
         channel = await self._open_channel()
-        for item in [of_type(item, self._queue_type) for item in items]:
-            if isinstance(item, Binding):
-                self._bound[_key(item)] = item
-            try:
-                await channel.declare(item)
-            except LinkError as error:
-                if not error.has_other_arguments:
-                    raise _refusal(item, error) from None
-                channel = await self._open_channel()
-                await channel.declare(item, passive=True)
-                self._warn_about_other_arguments(item, error)
-        await channel.close()
+        try:
+            while waiting:
+                channel = await self._declare(waiting.popleft(), channel)
+        except BaseException:
+            waiting.clear()
+            raise
+        finally:
+            await channel.close()
+
+    async def _declare(self, item: Item, channel: Channel) -> Channel:
+        """Declare `item` on `channel`; return the channel for the next one, as a refusal closes a channel."""
+        if isinstance(item, Binding):
+            self._bound[_key(item)] = item
+        try:
+            await channel.declare(item)
+        except LinkError as error:
+            if not error.has_other_arguments:
+                raise _refusal(item, error) from None
+            channel = await self._open_channel()
+            await channel.declare(item, passive=True)
+            self._warn_about_other_arguments(item, error)
+        return channel
 
     def _warn_about_other_arguments(self, item: Item, error: LinkError) -> None:
         if item in self._warned:

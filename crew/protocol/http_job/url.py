@@ -6,6 +6,7 @@ No error message contains a user, a password, or a query, which may contain a to
 """
 
 import base64
+import contextlib
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
@@ -123,15 +124,11 @@ def without_login(url: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    try:
+    with contextlib.suppress(ValueError):
         found = urlsplit(url)
-    except ValueError:
-        found = SplitResult("", "", "", "", "")
-    if found.scheme not in _PORTS or not found.hostname:
-        raise ValueError(
-            f"{redacted_url(url)!r} is not a valid URL for a job: write http://host/path or https://host/path"
-        )
-    return found
+        if found.scheme in _PORTS and found.hostname:
+            return found
+    raise ValueError(f"{redacted_url(url)!r} is not a valid URL for a job: write http://host/path or https://host/path")
 
 
 def _port(found: SplitResult, url: str) -> int:

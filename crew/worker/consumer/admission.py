@@ -93,6 +93,9 @@ class Admission:
         crashes = 0 if is_new else self._shared_state.crashes(call.key)
         status = self._shared_state.exit_status(call.key) if crashes else ""
         revoked = self._revoked.get(call.id, call.deadline, is_job=call.is_job)
+        is_past = deadline.is_past(call.deadline, call.sender_time(time.time()))
+        if not (crashes or revoked or is_past or call.start_by):  # as for most calls
+            return ADMITTED
         refused = refusal(call, task, crashes, revoked, exit_status=status)
         if refused is None and is_new and call.start_by is not None and waited_too_long(call):
             refused = expired(call)

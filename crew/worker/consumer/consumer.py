@@ -20,7 +20,7 @@ from crew.protocol import clock, properties
 from crew.protocol.clock import IN_STEP
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Control, new_id
-from crew.worker.consumer.admission import CRASH_COUNT_DELAY, Admission, Admitted, Refused, Wait
+from crew.worker.consumer.admission import ADMITTED, CRASH_COUNT_DELAY, Admission, Admitted, Refused, Verdict, Wait
 from crew.worker.consumer.flow_control import FlowControl
 from crew.worker.consumer.revoked_calls import RevokedCalls, reason_of
 from crew.worker.consumer.settlement import Settlement
@@ -29,6 +29,7 @@ from crew.worker.execution.execution import CALLER_ENDED, Execution
 from crew.worker.execution.execution_log import ExecutionLog
 from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
+from crew.worker.execution.state import ENDED, OPEN
 from crew.worker.executors.buffer import Buffer
 from crew.worker.executors.contract import Executor
 from crew.worker.executors.watchdog import Watchdog
@@ -136,9 +137,13 @@ class TaskConsumer:
             return
         if call.clock is not None or self._clock.offset is not IN_STEP:
             call = self._with_skew(call, delivery)
-        self._held.accept(delivery)
-        if not (delivery.redelivered and self._adopt(delivery, call)):
-            self._admit(delivery, call, task, self._enqueue)
+        if delivery.redelivered and self._adopt(delivery, call):
+            return
+        verdict = self._admission.decide(delivery, call, task)
+        if verdict is ADMITTED:
+            self._enqueue(delivery, call, task, 0)
+        else:
+            self._follow(verdict, delivery, call, task, self._enqueue)
 
     def on_refused(self, delivery: Delivery) -> None:
         """Park a message without a valid signature; it does not run and gets no reply."""
@@ -151,8 +156,12 @@ class TaskConsumer:
         return msgspec.structs.replace(call, skew=skew)
 
     def _admit(self, delivery: Delivery, call: Call, task: Task, run: Run, *, has_waited: bool = False) -> None:
+        """Decide on a delivery that has waited."""
+        self._follow(self._admission.decide(delivery, call, task, has_waited=has_waited), delivery, call, task, run)
+
+    def _follow(self, verdict: Verdict, delivery: Delivery, call: Call, task: Task, run: Run) -> None:
         """Call `run` with these arguments and the number of crashes of `call`, refuse the call, or wait."""
-        verdict = self._admission.decide(delivery, call, task, has_waited=has_waited)
+        self._held.accept(delivery)
         if isinstance(verdict, Admitted):
             run(delivery, call, task, verdict.crashes)
         elif isinstance(verdict, Refused):
@@ -176,11 +185,13 @@ class TaskConsumer:
     def _enqueue(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         """Put an admitted call into the buffer of the executor; returns its execution, None if it has to wait."""
         execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
-        if execution.runs_once and not call.is_job and not self._held.has_work:
-            self._settlement.acknowledge_at_start(execution)  # it starts at once, so that `starts` need not do it
+        starts_at_once = execution.runs_once and not call.is_job and not self._held.has_work
         self._held.add(execution)
+        if starts_at_once:
+            self._settlement.acknowledge_at_start(execution)  # so that `starts` need not do it
         self._buffer.put(execution)
-        self._executor.fill()
+        if not self._executor.takes:
+            self._executor.fill()
         self._watchdog.wake()
         return execution
 
@@ -189,6 +200,7 @@ class TaskConsumer:
         for execution in self._held.executions():
             is_same = execution.call.id == call.id and execution.call.deadline == call.deadline
             if is_same and execution.result is None and not execution.delivery.is_ours:
+                self._held.accept(delivery)
                 self._settlement.adopt(execution, delivery)
                 return True
         return False
@@ -215,22 +227,28 @@ class TaskConsumer:
         """
         if execution.scope is not None and (execution.has_ended or not execution.interruption.shields):
             execution.scope.abandon(CALLER_ENDED)
-        result = execution.result
-        if execution.is_settled or result is None or (result.runs_again and execution in self._held):
+        state = execution.state
+        if state.settlement is not OPEN or not state.decisions:
+            return
+        result = state.decisions[0].result
+        if (result.outcome is None or result.retry_after is not None) and execution in self._held:
             return
         self._settlement.settle(execution, result)
 
     def on_ended(self, execution: Execution) -> None:
         """Handle the end of an execution, once: log and settle it, and start the next one."""
         if self._held.remove(execution):
-            execution.end()
+            if execution.state.task is not ENDED:  # an interrupt has kept its own thread from it
+                execution.end()
             self._log.end(execution)
             if execution.call.is_job and execution.is_settled:  # its task has cleaned up since
                 self._settlement.send_last_progress(execution)
             self._free(execution)
-            if execution.times.run_time is not None:
-                self._flow.observe(execution.delivery.queue, execution.times.run_time)
-            self._executor.fill()
+            run_time, queue = execution.times.run_time, execution.delivery.queue
+            if run_time is not None and self._flow.prefetch[queue].observe(run_time):
+                self._flow.apply(queue)
+            if not self._executor.takes:
+                self._executor.fill()
         elif self._held.remove_abandoned(execution):
             execution.end()
             self._log.end(execution)
@@ -252,7 +270,8 @@ class TaskConsumer:
         self.is_stuck = not self._executor.can_abandon(execution)
         self._held.abandon(execution)
         needs_replacement = self.is_stuck or self._zombies_now() > self._zombies
-        self._flow.is_closed |= needs_replacement
+        if needs_replacement:
+            self._flow.refuse()
         self._free(execution)
         if needs_replacement:
             self._on_replacement_needed()

@@ -20,8 +20,10 @@ class FlowControl:
         rooms: queue -> additional deliveries, which may wait without a slot.
 
     Attributes:
+        is_open: whether new deliveries are accepted: neither paused nor closed.
         is_paused: no new deliveries are accepted until `resume`, as they would only wait here.
         is_closed: no new deliveries are accepted any more.
+        prefetch: of each queue.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class FlowControl:
         fixed: int | None,
         rooms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self.is_open = True
         self.is_paused = False
         self.is_closed = False
-        self._prefetch = {
+        self.prefetch = {
             queue: Prefetch(slots + (room := rooms.get(queue, 0)), fixed and fixed + room) for queue in queues
         }
         self._held = held
@@ -48,21 +51,10 @@ class FlowControl:
         state = "closed" if self.is_closed else "paused" if self.is_paused else "open"
         return f"<FlowControl {state}: {self._windows()}>"
 
-    @property
-    def is_open(self) -> bool:
-        """Whether new deliveries are accepted."""
-        return not (self.is_paused or self.is_closed)
-
-    def is_quick(self, queue: str) -> bool:
-        """Whether the last executions from `queue` took only some milliseconds."""
-        return self._prefetch[queue].is_quick
-
-    # --- prefetch ---------------------------------------------------------------------------------------------------
-
-    def observe(self, queue: str, run_time: float) -> None:
-        """Adapt the prefetch of `queue` to an execution that took `run_time` seconds."""
-        if self._prefetch[queue].observe(run_time) and self.is_open:
-            self._consumption.set_prefetch(queue, self._prefetch[queue].window)
+    def apply(self, queue: str) -> None:
+        """Apply the prefetch of `queue`, which has changed."""
+        if self.is_open:
+            self._consumption.set_prefetch(queue, self.prefetch[queue].window)
 
     def pause_again(self, queue: str) -> None:
         """Pause `queue` once more, as it has sent a delivery although consuming is paused or closed."""
@@ -70,28 +62,29 @@ class FlowControl:
 
     def pause(self) -> None:
         """Accept no new deliveries; pause each queue whose prefetch is not used up."""
-        self.is_paused = True
+        self.is_paused, self.is_open = True, False
         for queue, window in self._windows().items():
             if self._held.count(queue) < window:
                 self._consumption.set_prefetch(queue, PAUSED)
 
     def resume(self) -> None:
         """End the pause, if there is one."""
-        if self.is_paused:
-            self.is_paused = False
-            self._set_all()
+        if not self.is_paused:
+            return
+        self.is_paused, self.is_open = False, not self.is_closed
+        for queue in self.prefetch:
+            self.apply(queue)
+
+    def refuse(self) -> None:
+        """Accept no new deliveries any more; each queue is paused once it sends one."""
+        self.is_closed, self.is_open = True, False
 
     async def close(self) -> None:
         """Accept no new deliveries any more, and wait until the broker has paused all queues."""
-        self.is_closed = True
-        for queue in self._prefetch:
+        self.refuse()
+        for queue in self.prefetch:
             self._consumption.set_prefetch(queue, PAUSED)
         await self._consumption.wait_applied()
 
-    def _set_all(self) -> None:
-        if not self.is_closed:
-            for queue, window in self._windows().items():
-                self._consumption.set_prefetch(queue, window)
-
     def _windows(self) -> dict[str, int]:
-        return {queue: one.window for queue, one in self._prefetch.items()}
+        return {queue: one.window for queue, one in self.prefetch.items()}

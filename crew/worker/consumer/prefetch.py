@@ -50,7 +50,7 @@ class Prefetch:
         self.is_quick = is_settled and self._typical <= AHEAD
         if not (is_settled or long):
             return False
-        allowed = AHEAD / max(self._typical, 1e-9) if is_settled else 0.0
+        allowed = AHEAD / max(self._typical, 1e-9)  # less than 1 after a long run
         best = LEVELS[bisect.bisect_right(LEVELS, allowed) - 1]
         # The present level stays until the typical run time allows only half of it.
         if best == self._ahead or (best < self._ahead and allowed >= self._ahead / 2):

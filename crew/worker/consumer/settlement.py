@@ -22,7 +22,6 @@ from crew.worker.execution.state import (
     REDELIVER,
     REQUEUE,
     SETTLE,
-    ExecutionEvent,
 )
 from crew.worker.job_reports.jobs import JobReports
 from crew.worker.replies.reply_publisher import ReplyPublisher
@@ -73,9 +72,10 @@ class Settlement:
 
     def _confirm(self, execution: Execution) -> None:
         """Acknowledge its delivery, if it is held still: the broker has its reply or retry."""
-        execution.state.move(CONFIRM)
-        if execution.state.delivery is HELD:
-            self._move(execution, ACKNOWLEDGE, is_done=self.acknowledge(execution.delivery))
+        state = execution.state
+        state.move(CONFIRM)
+        if state.delivery is HELD:
+            state.move(ACKNOWLEDGE if self.acknowledge(execution.delivery) else LOSE)
 
     def _discard(self, execution: Execution) -> None:
         """Requeue its delivery: there is no reply, or a full backlog has discarded it."""
@@ -85,11 +85,7 @@ class Settlement:
     def give_back(self, execution: Execution) -> None:
         """Return its delivery to its queue, if it is held still."""
         if execution.state.delivery is HELD:
-            self._move(execution, REQUEUE, is_done=self.requeue(execution.delivery))
-
-    def _move(self, execution: Execution, event: ExecutionEvent, *, is_done: bool) -> None:
-        """Record `event`, or the loss of its delivery if that was the reason why it could not be done."""
-        execution.state.move(event if is_done else LOSE)
+            execution.state.move(REQUEUE if self.requeue(execution.delivery) else LOSE)
 
     def send_last_progress(self, execution: Execution) -> None:
         """Send the progress that its task has reported while it cleaned up, after its reply was sent."""
@@ -145,8 +141,7 @@ class Settlement:
     def acknowledge_at_start(self, execution: Execution) -> bool:
         """Acknowledge its delivery before it ends; False if the channel is gone and the broker will redeliver it."""
         if execution.state.delivery is HELD:
-            event = ACKNOWLEDGE_AT_START
-            self._move(execution, event, is_done=self.acknowledge(execution.delivery))
+            execution.state.move(ACKNOWLEDGE_AT_START if self.acknowledge(execution.delivery) else LOSE)
         return execution.is_acknowledged
 
     def adopt(self, execution: Execution, delivery: Delivery) -> None:

@@ -30,7 +30,7 @@ class Starts:
         is in no queue any more, so if its host died unannounced, its record would wait for ever.
         """
         runs_once = execution.runs_once
-        is_quick = self._flow.is_quick(execution.delivery.queue) and not (runs_once and execution.call.is_job)
+        is_quick = self._flow.prefetch[execution.delivery.queue].is_quick and not (runs_once and execution.call.is_job)
         if not is_quick and not execution.is_announced:
             return "announce"
         return "acknowledge" if runs_once and _is_unacknowledged(execution) else "nothing"

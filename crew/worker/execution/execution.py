@@ -6,7 +6,6 @@ states are in `crew.worker.execution.state`.
 """
 
 import asyncio
-import contextvars
 import inspect
 import os
 import socket
@@ -97,6 +96,8 @@ class Execution:
     ) -> None:
         self._decode = decode
         self._max_message = max_message
+        # A call encoded as msgpack gets its reply as msgpack, unless that is bytes.
+        self._serializer = "msgpack" if call.body.content_type == codec.MSGPACK else None
         self.call = call
         self.task = task
         self.attempt = call.attempt + crashes
@@ -173,21 +174,20 @@ class Execution:
     def run(self) -> None:
         """Decode, run, encode, decide. Runs in the executor; an interrupt may be raised between any two lines.
 
-        The task has a copy of the thread's context, so that the context variables that it sets end with it.
+        Called in a context of its own, so that the context variables that the task sets end with it.
         """
-        contextvars.copy_context().run(self._run)
-
-    def _run(self) -> None:
         current_execution.set(self)
         try:
-            if not self._expire():
+            if deadline.is_past(self.call.deadline, self.call.sender_time(time.time())):  # it waited here
+                self.decide(deadline_passed(self.call))
+            else:
                 payload = self._decode(self.call.body)
                 try:
                     value = self.task.function(payload)
                 except Exception as error:
                     self._raised(error)
                 else:
-                    self.decide(self._returned(value))
+                    self.state.decide(Decision(self._returned(value)))
         except BaseException as error:
             self._stop(error)
         finally:
@@ -197,7 +197,9 @@ class Execution:
         """As `run`, for a coroutine function; its asyncio task runs nothing else."""
         current_execution.set(self)
         try:
-            if not self._expire():
+            if deadline.is_past(self.call.deadline, self.call.sender_time(time.time())):
+                self.decide(deadline_passed(self.call))
+            else:
                 payload = await off_loop.decoded(self.call.body, self._decode)
                 try:
                     value = self.task.function(payload)
@@ -206,24 +208,18 @@ class Execution:
                 except Exception as error:
                     self._raised(error)
                 else:
-                    self.decide(await self._returned_async(value))
+                    self.state.decide(Decision(await self._returned_async(value)))
         except BaseException as error:
             self._stop(error)
         finally:
             self._finish()
 
-    def _expire(self) -> bool:
-        """Decide that it has expired, if its deadline passed while it waited here; return whether it has."""
-        is_past = deadline.is_past(self.call.deadline, self.call.sender_time(time.time()))
-        if is_past:
-            self.decide(deadline_passed(self.call))
-        return is_past
-
     def _returned(self, value: object) -> Result:
         if forked_child.is_child:
             forked_child.end()
         try:
-            body = codec.encode(value, self._serializer(value), max_size=self._max_message)
+            serializer = None if isinstance(value, bytes) else self._serializer
+            body = codec.encode(value, serializer, max_size=self._max_message)
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
@@ -233,7 +229,8 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         try:
-            body = await off_loop.encoded(value, self._serializer(value), max_size=self._max_message)
+            serializer = None if isinstance(value, bytes) else self._serializer
+            body = await off_loop.encoded(value, serializer, max_size=self._max_message)
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
@@ -267,10 +264,6 @@ class Execution:
 
     def _too_large(self, error: TooLarge) -> TooLarge:
         return TooLarge(f"the value of task {self.task.name!r} cannot be sent: {error}")
-
-    def _serializer(self, value: object) -> str | None:
-        """A call encoded as msgpack gets its reply as msgpack."""
-        return "msgpack" if self.call.body.content_type == codec.MSGPACK and not isinstance(value, bytes) else None
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 

@@ -39,11 +39,11 @@ class ExecutionLog:
 
         A canceled execution is INFO, as its caller wanted that. One that has not started is not logged.
         """
-        result = execution.result
-        if result is None or execution.times.run_time is None or execution.times.is_logged:
+        times, decisions = execution.times, execution.state.decisions
+        if not decisions or times.run_time is None or times.is_logged:
             return
-        execution.times.is_logged = True
-        if result.outcome not in EXPECTED:
+        times.is_logged = True
+        if decisions[0].result.outcome not in EXPECTED:
             _log_failure(execution)
         elif logger.isEnabledFor(logging.INFO):
             if self._has_room():

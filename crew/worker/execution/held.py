@@ -26,7 +26,7 @@ class Held:
     # --- deliveries -------------------------------------------------------------------------------------------------
 
     def accept(self, delivery: Delivery) -> None:
-        """Add a delivery."""
+        """Add a delivery that has no execution, or none yet."""
         self._deliveries[delivery] = None
 
     def release(self, delivery: Delivery) -> None:
@@ -44,7 +44,8 @@ class Held:
     # --- executions -------------------------------------------------------------------------------------------------
 
     def add(self, execution: Execution) -> None:
-        """Add an execution, which waits for a slot."""
+        """Add an execution, which waits for a slot, and its delivery."""
+        self._deliveries[execution.delivery] = None
         self._waiting[execution] = None
 
     def take_slot(self, execution: Execution) -> None:

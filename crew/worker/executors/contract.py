@@ -32,10 +32,12 @@ class Executor(Protocol):
     Attributes:
         slots: executions at a time.
         has_timer: whether it interrupts at the limit by itself, and again until the task ends.
+        takes: whether its thread takes executions from the buffer by itself, so that `fill` does nothing.
     """
 
     slots: int
     has_timer: bool
+    takes: bool
 
     def fill(self) -> None:
         """Start executions from the buffer while slots are free. Called on the I/O thread."""

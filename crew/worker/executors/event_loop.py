@@ -44,6 +44,7 @@ class EventLoopExecutor:
     """
 
     has_timer = False
+    takes = False
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ SIGALRM itself. A third signal pauses a task that computes without releasing the
 integers), so that the I/O thread sends heartbeats and receives cancels.
 """
 
+import contextvars
 import logging
 import signal
 import threading
@@ -19,6 +20,7 @@ from crew.worker.execution.execution import Execution
 from crew.worker.execution.held import Held
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import failed_with
+from crew.worker.execution.state import END, ENDED
 from crew.worker.executors.buffer import Buffer
 from crew.worker.executors.contract import RESEND_INTERVAL, OnExecution
 from crew.worker.executors.signals import (
@@ -44,6 +46,7 @@ class MainThreadExecutor:
 
     slots = 1
     has_timer = True
+    takes = True
 
     def __init__(
         self,
@@ -95,15 +98,16 @@ class MainThreadExecutor:
     # --- the main thread --------------------------------------------------------------------------------------------
 
     def _run(self, execution: Execution) -> None:
+        state = execution.state
         try:
-            if execution.result is None:
+            if not state.decisions:
                 execution.begin()
                 self._on_started(execution)  # not current yet: no interrupt is raised in crew's own code
-            if execution.result is None:
+            if not state.decisions:
                 self._held.take_slot(execution)
                 self._current = execution
                 set_alarm(execution.times.limit)
-                execution.run()
+                contextvars.copy_context().run(execution.run)
         except BaseException as error:
             # Only an interrupt that was sent again just as the task ended can be raised here.
             if not isinstance(error, Interrupt):
@@ -111,13 +115,13 @@ class MainThreadExecutor:
                     "execution failed outside of its task: call_id=%s task=%s", execution.call.id, execution.task.name
                 )
             execution.decide(failed_with(Outcome.RAISED, describe(error)))
-        if not execution.has_ended:
-            execution.end()
+        if state.task is not ENDED:
+            state.move(END)
         self._current = None
-        if execution.is_interrupted or signal.getsignal(ALARM) != self._on_signal:
+        if state.decisions[0].reason is not None or signal_handlers.getsignal(ALARM) != self._on_signal:
             self._take_signals()
         else:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # without a check: it would cost as much
+            signal_handlers.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # without a check: it would cost as much
         self._on_ended(execution)
 
     def _take_signals(self) -> None:

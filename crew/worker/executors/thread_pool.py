@@ -33,6 +33,7 @@ class ThreadExecutor:
     """
 
     has_timer = False
+    takes = False
 
     def __init__(
         self, slots: int, buffer: Buffer, held: Held, *, on_started: OnExecution, on_ended: OnExecution, io: IoThread

@@ -8,7 +8,6 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -19,7 +18,6 @@ from crew.errors import ConnectionError, MessageRefused, TooLarge
 from crew.protocol import failure, properties, topology, user_headers
 from crew.protocol.failure import Failure
 from crew.protocol.message import Body, Call, Outcome, Reply, Run
-from crew.protocol.properties import Properties
 from crew.worker.execution.result import NO_BODY, Result, failed_with
 from crew.worker.replies.known_stores import KnownStores
 from crew.worker.replies.outgoing_reply import OutgoingReply
@@ -53,6 +51,7 @@ class ReplyPublisher:
         self._worker = worker
         self._stores = KnownStores(knows_store)
         self._outbox = Outbox(link, policy)
+        self._message = functools.partial(OutgoingReply, link=link, stores=self._stores)
 
     def __len__(self) -> int:
         """Messages without a confirm, for which a shutdown waits; those whose queue is gone are not counted."""
@@ -87,19 +86,20 @@ class ReplyPublisher:
             run=run,
             headers=result.headers,
         )
-        of_reply, body = properties.of_reply(reply), result.body.data
+        body = result.body.data
         is_value = result.outcome is Outcome.RETURNED or bool(result.headers)
-        instead = functools.partial(self._reply_refused, call, on_sent, run) if is_value else None
-        is_report = run is not None
-        self._send(
-            call.reply_to,
-            of_reply,
-            body,
+        message = self._message(
+            id=call.id,
+            size=len(body),
+            queue=call.reply_to,
+            properties=properties.of_reply(reply),
+            body=body,
             on_sent=on_sent,
-            instead=instead,
+            instead=functools.partial(self._reply_refused, call, on_sent, run) if is_value else None,
             on_discarded=on_dropped,
-            is_report=is_report,
+            is_report=run is not None,
         )
+        self._outbox.send(message)
 
     def _reply_refused(self, call: Call, on_sent: OnSent, run: Run | None, refused: Confirm) -> None:
         """Reply with a short error, as the broker does not accept the value or its headers."""
@@ -131,7 +131,9 @@ class ReplyPublisher:
         """Send a progress report of the task of `call`; while the broker is away it waits in the outbox."""
         if call.reply_to is not None:
             of_reply = properties.of_reply(self._interim_reply(call, Outcome.PROGRESS, body, run))
-            self._send(call.reply_to, of_reply, body.data)
+            size = len(body.data)
+            message = self._message(id=call.id, size=size, queue=call.reply_to, properties=of_reply, body=body.data)
+            self._outbox.send(message)
 
     def _interim_reply(self, call: Call, outcome: Outcome, body: Body, run: Run | None) -> Reply:
         """Make a reply that does not end the call. It is not persistent, as a later one replaces it if it is lost."""
@@ -194,8 +196,17 @@ class ReplyPublisher:
                 self._park(bare, body, on_sent, on_dropped)
 
         can_be_less = bool(body) or parked != bare
-        less = instead if can_be_less else None
-        self._send(topology.PARKED, parked, body, on_sent=on_sent, instead=less, on_discarded=on_dropped)
+        message = self._message(
+            id=parked.correlation_id,
+            size=len(body),
+            queue=topology.PARKED,
+            properties=parked,
+            body=body,
+            on_sent=on_sent,
+            instead=instead if can_be_less else None,
+            on_discarded=on_dropped,
+        )
+        self._outbox.send(message)
 
     def send_waiting(self) -> None:
         """Send the messages that wait: the link is ready again, or has lost messages."""
@@ -204,17 +215,3 @@ class ReplyPublisher:
     def stop(self) -> None:
         """Forget the messages that are not published; idempotent."""
         self._outbox.close()
-
-    def _send(self, queue: str, properties: Properties, body: bytes, **options: Any) -> None:
-        self._outbox.send(
-            OutgoingReply(
-                id=properties.correlation_id,
-                size=len(body),
-                link=self._link,
-                queue=queue,
-                properties=properties,
-                body=body,
-                stores=self._stores,
-                **options,
-            )
-        )

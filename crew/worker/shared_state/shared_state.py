@@ -12,12 +12,14 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from crew.worker.execution.execution import Execution
 from crew.worker.shared_state import lost_call
 from crew.worker.shared_state.exit_status import exit_status_of
 from crew.worker.shared_state.lost_call import LostCall
+
+if TYPE_CHECKING:
+    from crew.worker.execution.execution import Execution
 
 _KEY: Final = 40  # bytes: the key of a call, or the digest of a longer one
 _SLOT: Final = struct.Struct(f"<{_KEY}sd")  # key, limit as time.monotonic() or 0.0
@@ -49,7 +51,7 @@ class SharedState:
 
     # --- a worker process -------------------------------------------------------------------------------------------
 
-    def begin(self, process: int, execution: Execution) -> None:
+    def begin(self, process: int, execution: "Execution") -> None:
         """Record that process number `process` runs `execution`."""
         with self._lock:
             free = self._free.setdefault(process, [])
@@ -63,17 +65,19 @@ class SharedState:
                 else:
                     _LENGTH.pack_into(self._memory, self._lost_calls_at + slot * _LOST_CALL.size, 0)
                 execution.slot = slot
-                key, limit = _key(execution.call.key), execution.times.limit
-                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, limit or 0.0)
+                key = execution.call.key.encode()
+                if len(key) > _KEY:
+                    key = _digest(key)
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, execution.times.limit or 0.0)
 
-    def note_limit(self, execution: Execution) -> None:
+    def note_limit(self, execution: "Execution") -> None:
         """Record the new limit of `execution`."""
         with self._lock:
             if execution.slot is not None:
                 key, due = _key(execution.call.key), execution.due
                 _SLOT.pack_into(self._memory, execution.slot * _SLOT.size, key, due or 0.0)
 
-    def end(self, execution: Execution) -> None:
+    def end(self, execution: "Execution") -> None:
         """Record that `execution` has ended; idempotent."""
         with self._lock:
             slot, execution.slot = execution.slot, None
@@ -194,7 +198,7 @@ class SharedState:
     def _clear(self, slot: int) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, _EMPTY, 0.0)
 
-    def _write_lost_call(self, slot: int, execution: Execution) -> None:
+    def _write_lost_call(self, slot: int, execution: "Execution") -> None:
         data = lost_call.encode(execution.call, execution.started_run())
         _LOST_CALL.pack_into(self._memory, self._lost_call_at(slot), len(data), 0, False, data)
 
@@ -223,6 +227,8 @@ class SharedState:
 
 def _key(call: str) -> bytes:
     raw = call.encode()
-    if len(raw) > _KEY:
-        raw = hashlib.blake2b(raw, digest_size=_KEY).digest()
-    return raw.ljust(_KEY, b"\0")
+    return raw.ljust(_KEY, b"\0") if len(raw) <= _KEY else _digest(raw)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=_KEY).digest()

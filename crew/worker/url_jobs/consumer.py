@@ -63,6 +63,7 @@ class HttpConsumer(TaskConsumer):
     def _enqueue(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         if task.name != HTTP_TASK:
             return super()._enqueue(delivery, call, task, crashes)
+        self._held.accept(delivery)  # it may wait here, without an execution
         if codec.is_large(call.body):
             reading = asyncio.get_running_loop().create_task(self._enqueue_large(delivery, call, task, crashes))
             self._reading.add(reading)

@@ -1,6 +1,7 @@
 """Failures as data: any exception of a task can be sent to its caller."""
 
 import re
+import traceback
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,11 @@ def test_an_exception_is_described_by_type_message_and_traceback() -> None:
     assert described.traceback.startswith("Traceback (most recent call last):\n")
     assert "raise error" in described.traceback
     assert described.traceback.endswith("ValueError: no such image\n")
+
+
+def test_the_traceback_of_a_task_is_formatted_as_python_does() -> None:
+    error = caught(ValueError("no such image"))
+    assert failure.describe(error).traceback == "".join(traceback.format_exception(error))
 
 
 def test_an_exception_type_has_its_import_path() -> None:
@@ -131,8 +137,9 @@ def test_an_error_raised_by_crew_itself_has_no_traceback() -> None:
         codec.decode(Body(b"{", codec.JSON))
     except SerializationError as error:
         inside = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+    inside.add_note("a note")
     described = failure.describe(inside)
-    assert described.traceback == f"crew.errors.SerializationError: {described.message}\n"
+    assert described.traceback == f"crew.errors.SerializationError: {described.message}\na note\n"
     assert "in caught" in failure.describe(caught(SerializationError("of a task"))).traceback
 
 
@@ -177,7 +184,8 @@ def test_each_text_of_a_received_failure_has_the_limit_of_a_description() -> Non
         assert limit < length < limit + 50
     assert received.attempts == 2
     short = Failure(type_name="n" * 2_000, message="m")
-    assert failure.decode(failure.encode(short)) == short, "a small failure costs no check"
+    body = failure.encode(short).ljust(failure.MAX_MESSAGE)
+    assert failure.decode(body) == short, "a small failure costs no check"
 
 
 def test_the_middle_of_a_text_is_left_out_beyond_its_limit() -> None:

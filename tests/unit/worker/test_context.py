@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from crew.worker.context import Context, ContextPubSub, context
-from tests.support.deliveries import an_execution, value_of
+from tests.support.deliveries import an_execution, run, value_of
 
 
 def seen(look: Any, **execution: Any) -> Any:
     """The value of `look()` inside a task."""
     running = an_execution(lambda data: look(), **execution)
     running.begin()
-    running.run()
+    run(running)
     return value_of(running)
 
 

@@ -1,13 +1,11 @@
 """The messages of a channel that the broker has not confirmed: each is settled once, and by the right confirm."""
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pika import spec
 
 from crew.amqp import Confirm, ConfirmStatus
 from crew.amqp.confirms.unconfirmed import SWEEP_ABOVE, Unconfirmed
@@ -38,11 +36,11 @@ class Published:
 
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """The broker confirms a message, or all up to it."""
-        self.unconfirmed.on_confirm(SimpleNamespace(method=spec.Basic.Ack(tag, multiple)))
+        self.unconfirmed.on_confirm(tag, multiple, True)
 
     def nack(self, tag: int, *, multiple: bool = False) -> None:
         """The broker refuses a message, or all up to it."""
-        self.unconfirmed.on_confirm(SimpleNamespace(method=spec.Basic.Nack(tag, multiple)))
+        self.unconfirmed.on_confirm(tag, multiple, False)
 
     def give_back(self, id: str) -> None:
         """The broker returns a message that reaches no queue."""

@@ -19,7 +19,6 @@ class OpenChannel(CodecChannel):
         self.channel_number = 1
         self._consumers: dict[str, Any] = {}
         self._cancelled: set[str] = set()
-        self._on_confirm: Any = None
 
 
 class FakeConnection:
@@ -62,12 +61,13 @@ def test_a_delivery_without_a_consumer_is_left_to_pika(why: str) -> None:
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_a_confirm_is_passed_on_in_the_form_of_pika(multiple: bool) -> None:
+@pytest.mark.parametrize(("method", "is_taken"), [(spec.Basic.Ack, True), (spec.Basic.Nack, False)])
+def test_a_confirm_that_pika_has_decoded_is_passed_on(method: Any, is_taken: bool, multiple: bool) -> None:
     channel = OpenChannel()
     confirms: list[Any] = []
-    channel._on_confirm = confirms.append
-    channel.on_acked(frames.Acked(1, 9, multiple, 0))
-    assert confirms == [frame.Method(1, spec.Basic.Ack(9, multiple))]
+    channel.confirm_delivery = lambda on_confirm, agreed: on_confirm(frame.Method(1, method(9, multiple)))
+    channel.request_confirms(lambda *confirm: confirms.append(confirm), lambda agreed: None)
+    assert confirms == [(9, multiple, is_taken)]
 
 
 def test_a_message_is_written_at_once_and_an_ack_with_the_next_write() -> None:

@@ -40,6 +40,8 @@ METHODS: dict[tuple[type, str], list[str]] = {
     (AsyncioConnection, "_process_frame"): ["frame_value"],
     (AsyncioConnection, "_terminate_stream"): ["error"],
     (pika.channel.Channel, "_handle_content_frame"): ["frame_value"],
+    (pika.channel.Channel, "_generate_consumer_tag"): [],
+    (pika.channel.Channel, "_rpc"): ["method", "callback", "acceptable_replies"],
     (IOServices, "connect_socket"): ["sock", "resolved_addr", "on_done"],
 }
 

@@ -58,7 +58,7 @@ async def test_a_message_that_cannot_be_prepared_is_prepared_again() -> None:
         await until(lambda: sender.outbox.returned)
         assert not message.ends
         sender.timers.advance(0.3)
-    await until(lambda: message.ends)
+    await until(lambda: message.ends and not sender.outbox.tasks)
     assert (message.ends, sender.published, len(sender.outbox)) == ([error], [], 0)
 
 
@@ -79,7 +79,7 @@ async def test_another_error_while_it_is_prepared_ends_a_message() -> None:
     sender = Sender()
     message = prepared(sender, error := ValueError("too large"))
     sender.outbox.send(message)
-    await until(lambda: message.ends)
+    await until(lambda: not sender.outbox.tasks)
     assert (message.ends, sender.published, len(sender.outbox)) == ([error], [], 0)
 
 

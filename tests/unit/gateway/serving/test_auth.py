@@ -88,6 +88,7 @@ async def test_any_method_is_answered_with_401_without_a_token_and_404_for_an_un
     async with guarded(token=TOKEN) as port:
         refused = await request(port, f"{method} /jobs/")
     assert (refused.code, refused.headers.get("Allow")) == (401, None)
+    assert json.loads(refused.body)["status"] == 401
     async with guarded(default_handler_args={"hint": ": look elsewhere"}) as port:
         lost = await request(port, f"{method} /nowhere?x")
     assert (lost.code, lost.headers.get("Allow")) == (404, None)
@@ -274,3 +275,4 @@ def test_one_named_token_is_enough_for_another_address_and_each_must_be_long() -
 def test_only_this_machine_can_reach_a_loopback_host(host: str) -> None:
     assert is_loopback(host)
     assert not is_loopback(f"{host}.example")
+    assert not is_loopback(f"X{host}")

@@ -143,7 +143,26 @@ def test_a_text_is_a_name_or_a_network_with_or_without_a_port(text: str, host: A
 
 
 @pytest.mark.parametrize(
-    "text", ["a:65536", "a:0", "a:-1", "a:", ":80", "a:²", "a:٣", "[a", "a]", "[::1", "a b:80", "ü:80", ".", "a*"]
+    "text",
+    [
+        "a:65536",
+        "a:0",
+        "a:-1",
+        "a:",
+        ":80",
+        "a:²",
+        "a:٣",
+        "[a",
+        "a]",
+        "[::1",
+        "a b:80",
+        "ü:80",
+        ".",
+        "a*",
+        "-",
+        "_",
+        "..",
+    ],
 )
 def test_a_text_that_is_not_a_host_is_a_value_error_that_shows_it(text: str) -> None:
     sentence = (

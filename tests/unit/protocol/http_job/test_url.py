@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew.protocol.http_job.url import MAX_URL, HttpUrl, parse_url, redacted_url
+from crew.protocol.http_job.url import MAX_URL, HttpUrl, parse_url, redacted_url, without_login
 
 SECRETS = ("s3cret", "t0ken")
 
@@ -119,6 +119,10 @@ def test_user_and_password_of_a_url_become_basic_authentication() -> None:
         ("ftp://user:s3cret@example.org/", "ftp://***@example.org/"),
         ("user:s3cret@example.org", "***@example.org"),
         ("http://example.org/@x?t0ken", "http://example.org/@x?***"),
+        ("http://example.org:1/@x?t0ken", "http://example.org:1/@x?***"),
+        ("http://user:0/s3cret@example.org/", "http://***@example.org/"),
+        ("ftp://us\ner/:s3cret@example.org/", "ftp://***@example.org/"),
+        ("http://example.org/".ljust(201, "x"), "http://example.org/".ljust(200, "x")),
         ("http://[::1/", "http://[::1/"),
         ("nonsense", "nonsense"),
     ],
@@ -151,6 +155,8 @@ def test_neither_str_nor_repr_contains_the_login() -> None:
         ("http://user:s3cret@other.org/", "http://other.org/"),
         ("/with space", "http://example.org/with%20space"),
         ("?q", "http://example.org/a/b?q"),
+        (" /b ", "http://example.org/b"),
+        ("X", "http://example.org/a/X"),
     ],
 )
 def test_a_redirect_resolves_its_location_and_drops_the_login(location: str, target: str) -> None:
@@ -162,6 +168,33 @@ def test_a_redirect_resolves_its_location_and_drops_the_login(location: str, tar
 def test_a_redirect_to_a_url_that_a_job_may_not_have_is_refused(location: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_url("http://example.org/").joined(location)
+
+
+@pytest.mark.parametrize("location", ["\t/b", "/b\n", "/b\\c", "/\x7f"])
+def test_a_redirect_with_a_control_character_is_refused(location: str) -> None:
+    with pytest.raises(ValueError, match=r"^the Location of a redirect contains a backslash or a control"):
+        parse_url("http://example.org/").joined(location)
+
+
+@pytest.mark.parametrize(
+    ("url", "bare"),
+    [
+        ("http://user:s3cret@example.org/x?y#z", "http://example.org/x?y#z"),
+        ("https://s3cret@example.org", "https://example.org"),
+        ("http://example.org/@x?a@b#c@d", "http://example.org/@x?a@b#c@d"),
+        ("http://example.org?a@b", "http://example.org?a@b"),
+    ],
+)
+def test_the_login_of_a_url_can_be_removed(url: str, bare: str) -> None:
+    assert without_login(url) == bare
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{FULLWIDTH LATIN SMALL LETTER A}"])
+def test_a_host_has_at_most_253_characters(letter: str) -> None:
+    longest = ".".join([letter * 63] * 3 + [letter * 61])
+    assert len(parse_url(f"http://{longest}/").host) == 253
+    with pytest.raises(ValueError, match=r"the host of .* is not a valid name|the host of .* cannot be converted"):
+        parse_url(f"http://{longest}{letter}/")
 
 
 def test_the_origin_of_a_url_is_its_scheme_host_and_port() -> None:

@@ -24,7 +24,7 @@ from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.retry_policy import Retry
 from crew.worker.shared_state.shared_state import SharedState
-from tests.support.deliveries import RecordingChannel, a_delivery, a_task, an_execution
+from tests.support.deliveries import RecordingChannel, a_delivery, a_task, an_execution, run
 from tests.support.executors import PlayedExecutor
 from tests.support.links import FakeLink, Published
 from tests.support.waiting import until
@@ -116,7 +116,7 @@ class Worker:
     def finish(self, execution: Execution | None = None) -> None:
         """Run an execution to its end; the first one by default."""
         execution = execution or self.executor.executions[0]
-        execution.run()
+        run(execution)
         self.consumer.on_ended(execution)
 
     def all_replies(self) -> list[Reply]:

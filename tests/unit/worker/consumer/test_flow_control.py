@@ -38,7 +38,8 @@ class Flow:
     def observe(self, queue: str, seconds: float, count: int = SETTLED) -> None:
         """Run executions of this duration."""
         for _ in range(count):
-            self.control.observe(queue, seconds)
+            if self.control.prefetch[queue].observe(seconds):
+                self.control.apply(queue)
 
     async def requests(self) -> tuple[dict[str, int], list[str]]:
         """The prefetch that was requested for each queue, and the paused queues, since the last look."""
@@ -71,12 +72,12 @@ def test_a_queue_may_send_as_many_deliveries_as_there_are_slots_and_room(
 @pytest.mark.gen_test
 async def test_a_queue_of_quick_tasks_may_send_more_and_the_other_queue_may_not() -> None:
     flow = Flow(slots=2)
-    assert not flow.control.is_quick("a")
+    assert not flow.control.prefetch["a"].is_quick
     flow.observe("a", QUICK)
-    assert (flow.control.is_quick("a"), flow.control.is_quick("b")) == (True, False)
+    assert (flow.control.prefetch["a"].is_quick, flow.control.prefetch["b"].is_quick) == (True, False)
     assert await flow.requests() == ({"a": 2 + LEVELS[-1]}, [])
     flow.observe("a", SLOW, 1)
-    assert not flow.control.is_quick("a")
+    assert not flow.control.prefetch["a"].is_quick
     assert await flow.requests() == ({"a": 2}, [])
 
 
@@ -85,7 +86,7 @@ async def test_a_fixed_prefetch_does_not_follow_the_run_time() -> None:
     flow = Flow(fixed=5)
     flow.observe("a", QUICK)
     assert await flow.requests() == ({}, [])
-    assert flow.control.is_quick("a")
+    assert flow.control.prefetch["a"].is_quick
 
 
 @pytest.mark.gen_test

@@ -44,6 +44,12 @@ def test_deliveries_are_fetched_ahead_from_the_first_measured_runs_on() -> None:
     assert repr(prefetch) == "<Prefetch 65: 0.100 ms an execution>"
 
 
+def test_the_repr_shows_the_typical_run_time() -> None:
+    prefetch = Prefetch(1)
+    after(prefetch, 12.0)
+    assert repr(prefetch) == "<Prefetch 1: 12000.000 ms an execution>"
+
+
 @pytest.mark.parametrize("seconds", [0.009, AHEAD])
 def test_a_single_slower_run_that_is_not_long_changes_nothing(seconds: float) -> None:
     prefetch = Prefetch(1)
@@ -99,8 +105,9 @@ def test_a_fixed_prefetch_includes_the_running_calls() -> None:
 
 def test_a_task_is_not_quick_before_enough_runs() -> None:
     prefetch = Prefetch(1)
+    assert prefetch.is_quick is False
     after(prefetch, *[0.0001] * (SETTLED - 1))
-    assert not prefetch.is_quick
+    assert prefetch.is_quick is False
     prefetch.observe(0.0001)
     assert prefetch.is_quick
 

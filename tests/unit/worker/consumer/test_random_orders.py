@@ -18,7 +18,8 @@ from crew.protocol import properties
 from crew.protocol.encoding import codec
 from crew.protocol.message import Call, Control, Reply
 from crew.worker.execution.execution import Execution
-from tests.support.deliveries import RecordingChannel, a_delivery
+from tests.support.deliveries import RecordingChannel, a_delivery, run
+from tests.support.waiting import until
 from tests.unit.worker.consumer.test_consumer import Worker
 
 SLOTS = 2
@@ -106,7 +107,7 @@ class Orders(RuleBasedStateMachine):
         execution = self.nth(number)
         if execution is not None:
             if execution.result is None:
-                execution.run()
+                run(execution)
             self.ended.append(execution)
             if is_reported:
                 self.do(lambda: self.worker.consumer.on_ended(execution))
@@ -204,10 +205,11 @@ class Orders(RuleBasedStateMachine):
         if not self.is_connected():
             self.lose_connection()
         held = self.worker.executor.held
-        while held.has_work:
-            self.end(0, is_reported=True)
-        self.confirm()
-        assert not held._deliveries
+        while held._deliveries:
+            self.loop.run_until_complete(until(lambda: held.has_work))  # a redelivery waits for the crash count
+            while held.has_work:
+                self.end(0, is_reported=True)
+            self.confirm()
         assert all(one.result is not None for one in self.ended)
         answered = {reply.id for reply in self.replies()} | self.published_again()
         requeued = {id for delivery, id in self.deliveries.items() if delivery.tag in self.worker.channel.requeued}

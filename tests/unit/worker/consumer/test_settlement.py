@@ -25,7 +25,7 @@ from crew.worker.mailbox import Mailbox
 from crew.worker.replies.reply_publisher import ReplyPublisher
 from crew.worker.replies.retry_publisher import RetryPublisher
 from crew.worker.retry_policy import Retry
-from tests.support.deliveries import RecordingChannel, a_delivery, an_execution
+from tests.support.deliveries import RecordingChannel, a_delivery, an_execution, run
 from tests.support.links import FakeLink, Published
 from tests.support.waiting import until
 
@@ -69,7 +69,7 @@ class Settling:
         """Run a call to its end, and settle it."""
         execution = an_execution(function, channel=self.channel, **options)
         execution.begin()
-        execution.run()
+        run(execution)
         assert execution.result is not None
         self.settlement.settle(execution, execution.result)
         return execution
@@ -149,7 +149,7 @@ async def test_a_call_that_was_acknowledged_at_its_start_is_acknowledged_once() 
     execution = an_execution(lambda data: "value", channel=settling.channel, persistent=False)
     execution.begin()
     assert settling.settlement.acknowledge_at_start(execution)
-    execution.run()
+    run(execution)
     assert execution.result is not None
     settling.settlement.settle(execution, execution.result)
     settling.link.confirm_all()

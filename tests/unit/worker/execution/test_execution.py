@@ -18,13 +18,14 @@ from crew.worker.execution.execution import Execution, current_execution
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.execution.result import Result
 from crew.worker.retry_policy import Retry
+from tests.support import deliveries
 from tests.support.deliveries import an_execution, outcome_of, value_of
 
 
 def run(execution: Execution) -> Execution:
     """Run it as an executor does."""
     execution.begin()
-    execution.run()
+    deliveries.run(execution)
     return execution
 
 
@@ -347,7 +348,7 @@ def test_the_repr_of_an_execution_names_its_state() -> None:
     assert repr(execution).endswith("running>")
     execution.interrupt(InterruptReason.TIMEOUT)
     assert repr(execution).endswith("interrupted>")
-    execution.run()
+    deliveries.run(execution)
     assert repr(execution).endswith("ended>")
 
 

@@ -8,7 +8,7 @@ import pytest
 from crew.worker.execution.execution import Execution
 from crew.worker.execution.execution_log import LINES, ExecutionLog
 from crew.worker.execution.interrupt import InterruptReason
-from tests.support.deliveries import an_execution
+from tests.support.deliveries import an_execution, run
 from tests.support.waiting import until
 
 
@@ -20,7 +20,7 @@ def _info(caplog: pytest.LogCaptureFixture) -> None:
 def ended(execution: Execution) -> Execution:
     """Run it."""
     execution.begin()
-    execution.run()
+    run(execution)
     return execution
 
 

@@ -59,4 +59,4 @@ def test_the_repr_counts_what_is_held() -> None:
     held = Held()
     held.accept(a_delivery())
     held.add(an_execution())
-    assert repr(held) == "<Held: 1 deliveries, 1 executions wait, 0 run, 0 are abandoned>"
+    assert repr(held) == "<Held: 2 deliveries, 1 executions wait, 0 run, 0 are abandoned>"

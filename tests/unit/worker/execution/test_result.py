@@ -1,5 +1,7 @@
 """The result of an execution is a value."""
 
+from collections.abc import Callable
+
 import pytest
 
 from crew.protocol import failure
@@ -26,15 +28,18 @@ def failure_of(result: Result) -> tuple[Outcome | None, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("result", "expected"),
+    ("make", "expected"),
     [
-        (timed_out("too slow"), (Outcome.TIMED_OUT, "TimeoutError", "too slow")),
-        (worker_lost("it died"), (Outcome.WORKER_LOST, "WorkerLost", "it died")),
-        (expired(LATE), (Outcome.EXPIRED, "ExpirationError", "no worker took task 'resize' in time")),
-        (deadline_passed(LATE), (Outcome.EXPIRED, "ExpirationError", "no worker took task 'resize' in time")),
+        (lambda: timed_out("too slow"), (Outcome.TIMED_OUT, "TimeoutError", "too slow")),
+        (lambda: worker_lost("it died"), (Outcome.WORKER_LOST, "WorkerLost", "it died")),
+        (lambda: expired(LATE), (Outcome.EXPIRED, "ExpirationError", "no worker took task 'resize' in time")),
+        (lambda: deadline_passed(LATE), (Outcome.EXPIRED, "ExpirationError", "no worker took task 'resize' in time")),
     ],
 )
-def test_a_failed_result_names_its_error_and_is_json(result: Result, expected: tuple[Outcome, str, str]) -> None:
+def test_a_failed_result_names_its_error_and_is_json(
+    make: Callable[[], Result], expected: tuple[Outcome, str, str]
+) -> None:
+    result = make()
     assert failure_of(result) == expected
     assert result.body.content_type == codec.JSON
     assert result.message == expected[2]
@@ -54,6 +59,11 @@ def test_a_call_runs_again_if_it_is_redelivered_or_retried() -> None:
     assert failed_with(Outcome.RAISED, failed, retry_after=0.0).runs_again
     assert worker_lost("m", retry_after=2.0).retry_after == 2.0
     assert not failed_with(Outcome.RAISED, failed).runs_again
+
+
+def test_the_body_of_any_failed_result_is_json() -> None:
+    failed = Failure(type_name="E", message="m")
+    assert failed_with(Outcome.RAISED, failed).body == Body(failure.encode(failed), codec.JSON)
 
 
 def test_a_traceback_is_added_to_a_copy_with_the_same_error() -> None:

@@ -16,7 +16,7 @@ from crew.worker.execution.async_exception import raise_in
 from crew.worker.execution.execution import Execution, current_execution
 from crew.worker.execution.interrupt import InterruptReason
 from crew.worker.executors import thread_pool
-from tests.support.deliveries import an_execution, outcome_of
+from tests.support.deliveries import an_execution, outcome_of, run
 from tests.support.executors import Main, Threads, coroutines
 from tests.support.waiting import eventually
 
@@ -282,7 +282,7 @@ def test_a_shield_without_an_interrupt_changes_nothing(where: str) -> None:
     if where == EXECUTORS[2]:
         asyncio.run(execution.run_async())
     else:
-        execution.run()
+        run(execution)
     assert outcome_of(execution) is Outcome.RETURNED
     assert execution.interruption.shields == 0
 

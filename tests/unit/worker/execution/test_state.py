@@ -125,6 +125,30 @@ def test_the_repr_tells_the_states_that_have_changed() -> None:
     assert repr(machine) == "<ExecutionStateMachine: announced, settling, interrupted>"
 
 
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        (["start"], "running"),
+        (["start", "decide"], "running"),
+        (["start", "decide", "end"], "ended"),
+        (["interrupt"], "interrupted, waiting"),
+        (["start", "interrupt"], "interrupted"),
+        (["start", "interrupt", "end"], "interrupted, ended"),
+        (["lose"], "lost, waiting"),
+        (["acknowledge at start", "start"], "acknowledged, running"),
+        (["start", "decide", "settle", "confirm", "acknowledge"], "settled, acknowledged, running"),
+    ],
+)
+def test_the_text_of_an_execution_tells_how_far_each_part_is(events: list[str], shown: str) -> None:
+    machine = ExecutionStateMachine()
+    for event in map(ExecutionEvent, events):
+        if event in DECISIONS:
+            machine.decide(DECISIONS[event])
+        else:
+            machine.move(event)
+    assert str(machine) == shown
+
+
 @given(st.lists(st.sampled_from(list(ExecutionEvent)), max_size=30))
 def test_events_in_any_order_follow_the_table_or_change_nothing(events: list[ExecutionEvent]) -> None:
     """The expected states are calculated from the table alone."""

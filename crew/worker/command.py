@@ -7,9 +7,8 @@ from typing import Any, NoReturn
 
 import click
 
-from crew import log
+from crew import broker_url, log
 from crew import settings as settings_module
-from crew.amqp.connection import tls
 from crew.command_line import Command, print_error
 from crew.errors import SettingsError
 from crew.protocol.encoding import codec
@@ -18,7 +17,6 @@ from crew.worker.context import context
 from crew.worker.hooks import hooks
 from crew.worker.options import Options, worker_options
 from crew.worker.posix import process_end, stdio
-from crew.worker.process import WorkerProcess
 from crew.worker.replacement import memory_used
 from crew.worker.shared_state.exit_status import EXIT_BROKEN, EXIT_REFUSED
 from crew.worker.shared_state.shared_state import SharedState
@@ -74,7 +72,7 @@ def _start(settings: dict[str, Any], **flags: Any) -> int:
         registry.check()
         hooks.check()
         _check_memory(chosen)
-        tls.check(chosen.broker.urls)
+        _check_tls(chosen.broker.urls)
         codec.decoder_of(chosen.broker)  # so that a wrong setting is an error here, before a process is forked
     except SettingsError as error:
         print_error(str(error))
@@ -92,10 +90,14 @@ def serve(chosen: Options, old: Sequence[OldProcess] = ()) -> int:
     Args:
         old: worker processes of older code, which are replaced.
     """
+    if chosen.processes > 1:
+        import crew.worker.process  # noqa: F401  # so that the processes share its memory
     # Twice as many regions as processes: a process that is replaced may run on for a while beside its replacement.
     shared_state = SharedState(2 * chosen.processes, chosen.threads + chosen.concurrency + SPARE_SLOTS)
 
     def run_child(number: int, supervisor: Any) -> int:
+        from crew.worker.process import WorkerProcess  # with pika and asyncio, which the supervisor does not need
+
         return WorkerProcess(registry, chosen, number=number, shared_state=shared_state, supervisor=supervisor).run()
 
     return Supervisor(
@@ -107,6 +109,14 @@ def serve(chosen: Options, old: Sequence[OldProcess] = ()) -> int:
         silence=SILENT_HEARTBEATS * chosen.broker.heartbeat or math.inf,
         old=old,
     ).run()
+
+
+def _check_tls(urls: Sequence[str]) -> None:
+    """Check the TLS files of `urls`; only a worker that uses TLS loads OpenSSL before its processes do."""
+    if any(broker_url.parse(url).is_tls for url in urls):
+        from crew.amqp.connection import tls
+
+        tls.check(urls)
 
 
 def _check_memory(chosen: Options) -> None:
