@@ -21,9 +21,8 @@ async def _echo(data: Any) -> Any:
 def connect(address: str) -> tuple[Any, Any]:
     """The broker, and the task."""
     results = RedisAsyncResultBackend(f"redis://{address}/0", result_ex_time=60)
-    broker = AioPikaBroker(
-        URL, result_backend=results, qos=PREFETCH, task_queues=[Queue(name=QUEUE, type=QueueType.CLASSIC)]
-    )
+    queues = [Queue(name=QUEUE, type=QueueType.CLASSIC)]
+    broker = AioPikaBroker(URL, qos=PREFETCH, task_queues=queues).with_result_backend(results)
     return broker, broker.register_task(_echo, task_name="echo")
 
 

@@ -50,8 +50,8 @@ def main(rounds: int, seconds: float, burst: int, names: tuple[str, ...], file: 
             stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT, prefix=".bench-"))
         )  # /tmp may be memory
         servers = Servers(folder, stack)
-        results = measure(start_all(servers, stack, names), rounds, seconds, burst)
         heading = f"{when()} {where(servers)}"
+        results = measure(start_all(servers, stack, names), rounds, seconds, burst)
     print(markdown(results, heading))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode({"heading": heading, "results": results})))
@@ -111,7 +111,7 @@ def where(servers: Servers) -> str:
     ]
     cores = len(os.sched_getaffinity(0))
     return (
-        f"Machine: {model[1] if model else platform.machine()}, {cores} cores, {system}, load average at the end "
+        f"Machine: {model[1] if model else platform.machine()}, {cores} cores, {system}, load average at the start "
         f"{load:.1f}. Versions: {', '.join(versions)}."
     )
 
