@@ -93,7 +93,9 @@ SINGLE_GOALS: Final = ((PSS, 26.0), (LATEST, 2.0))  # at most; of crew's default
 
 def markdown(results: Results, heading: str) -> str:
     """The heading, the table of all systems, and the table of goals."""
-    return f"{heading} A burst has {results.burst:,} calls at once.\n\n{_systems(results)}\n\n{_goals(results)}"
+    rounds = max(map(len, results.turns.values()), default=0)
+    of = f"Medians of {rounds} rounds; a burst has {results.burst:,} calls at once."
+    return f"{heading} {of}\n\n{_systems(results)}\n\n{_goals(results)}"
 
 
 def _systems(results: Results) -> str:
