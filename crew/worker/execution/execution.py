@@ -71,6 +71,7 @@ class Execution:
         crashes: number of processes of this worker that have died while they ran this call.
         decode: decodes the content types that this worker accepts.
         max_message: bytes that the encoded value may have.
+        compresses: whether a large value is compressed; that of a job, which is stored, always is.
 
     Attributes:
         runs_once: its delivery is acknowledged at its start, so that it is not run again when its process dies.
@@ -94,9 +95,11 @@ class Execution:
         crashes: int = 0,
         decode: codec.Decode = codec.decode,
         max_message: int = codec.MAX_BODY,
+        compresses: bool = True,
     ) -> None:
         self._decode = decode
         self._max_message = max_message
+        self._compresses = compresses or call.is_job
         self.call = call
         self.task = task
         self.attempt = call.attempt + crashes
@@ -223,7 +226,7 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         try:
-            body = codec.encode(value, self._serializer(value), max_size=self._max_message)
+            body = codec.encode(value, self._serializer(value), max_size=self._max_message, compresses=self._compresses)
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
@@ -233,7 +236,9 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         try:
-            body = await off_loop.encoded(value, self._serializer(value), max_size=self._max_message)
+            body = await off_loop.encoded(
+                value, self._serializer(value), max_size=self._max_message, compresses=self._compresses
+            )
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
