@@ -16,7 +16,7 @@ TESTS_ALONE = -m pytest -m alone
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs interrupts clean
+.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs bench-bodies interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -82,6 +82,9 @@ bench: .venv/installed rabbitmq-unless-url ## measure the cost of a call, compar
 
 bench-jobs: .venv/installed rabbitmq-unless-url ## measure jobs per second, and the delay until a waiting client gets the result
 	@$(PYTHON) benchmarks/jobs.py
+
+bench-bodies: .venv/installed ## measure calls with large bodies, compared with bare pika
+	@$(PYTHON) benchmarks/bodies.py
 
 interrupts: .venv/installed rabbitmq-unless-url ## measure how soon hanging tasks are interrupted
 	@$(PYTHON) benchmarks/interrupt.py

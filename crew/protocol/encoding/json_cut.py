@@ -25,8 +25,7 @@ def members_end(data: bytes, at: int, until: int) -> int:
     end = len(window)
     if window.count(b'"') & 1:  # it ends inside a string, if no quote is escaped
         end = window.rfind(b'"')
-    brackets = window[:end].translate(None, _NOT_BRACKETS)
-    level = 2 * (brackets.count(b"[") + brackets.count(b"{")) - len(brackets)
+    level = _level(window[:end])
     for _ in range(_STEPS):
         if level <= 0:
             break
@@ -40,10 +39,16 @@ def members_end(data: bytes, at: int, until: int) -> int:
     for _ in range(_STEPS):
         if comma <= 0:
             return 0
-        if not window.count(b'"', comma, end) & 1:  # else it is inside a string
+        if not window.count(b'"', comma, end) & 1 and not _level(window[comma:end]):  # not in a string, not in a member
             return at + comma
         comma = window.rfind(b",", 0, comma)
     return 0
+
+
+def _level(text: bytes) -> int:
+    """How many more containers begin in `text` than end."""
+    brackets = text.translate(None, _NOT_BRACKETS)
+    return 2 * (brackets.count(b"[") + brackets.count(b"{")) - len(brackets)
 
 
 def string_end(data: bytes, at: int, until: int) -> tuple[int, bool]:
