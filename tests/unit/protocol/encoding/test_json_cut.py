@@ -1,7 +1,6 @@
 """Guesses where a large JSON text can be cut; a wrong guess never changes the value."""
 
 import json
-import random
 from typing import Any
 
 import msgspec
@@ -57,19 +56,11 @@ _values = st.recursive(
 )
 
 
-@given(value=_values, seed=st.integers(0, 10**6), is_ascii=st.booleans(), indent=st.sampled_from([None, 1]))
-@settings(deadline=None, max_examples=100)
-def test_text_that_looks_like_json_is_decoded_to_the_same_value(
-    value: Any, seed: int, is_ascii: bool, indent: int | None
-) -> None:
-    """In pieces of any size, so that they are cut everywhere."""
-    data = json.dumps([value] * 3, ensure_ascii=is_ascii, indent=indent).encode()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(large_json, "PIECE", random.Random(seed).randrange(10, 2_000))
-        patch.setattr(large_json, "CHUNK", random.Random(seed).randrange(20, 2_000))
-        try:
-            found = large_json.decode(data, Budget(DEFAULT))
-        except ValueError as error:
-            assert "more than" in str(error)  # a name or number is longer than such a piece
-        else:
-            assert found == [value] * 3
+@given(value=_values, is_ascii=st.booleans(), indent=st.sampled_from([None, 1]))
+@settings(deadline=None, max_examples=50)
+def test_text_that_looks_like_json_is_decoded_to_the_same_value(value: Any, is_ascii: bool, indent: int | None) -> None:
+    """In several pieces, each of which is cut at another place."""
+    size = len(json.dumps(value, ensure_ascii=is_ascii, indent=indent))
+    values = [value] * (3 * large_json.PIECE // size + 1)
+    data = json.dumps(values, ensure_ascii=is_ascii, indent=indent).encode()
+    assert large_json.decode(data, Budget(DEFAULT)) == values
