@@ -19,7 +19,7 @@ CHAOS_ALONE = -m pytest --chaos -m 'chaos and alone'
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs bench-startup interrupts clean
+.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons bench bench-jobs bench-bodies bench-startup interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -85,6 +85,9 @@ bench: .venv/installed rabbitmq-unless-url ## measure the cost of a call, compar
 
 bench-jobs: .venv/installed rabbitmq-unless-url ## measure jobs per second, and the delay until a waiting client gets the result
 	@$(PYTHON) benchmarks/jobs.py
+
+bench-bodies: .venv/installed ## measure calls with large bodies, compared with bare pika
+	@$(PYTHON) benchmarks/bodies.py
 
 bench-startup: .venv/installed rabbitmq-unless-url ## measure imports, the start of workers with one and many tasks, and idle memory
 	@$(PYTHON) benchmarks/startup.py

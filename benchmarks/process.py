@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import load
 import msgspec
@@ -54,13 +54,17 @@ class Process:
 
     def order(self, seconds: float, in_flight: int, profile: str | None = None) -> load.Measurement:
         """Send an order to a client; returns its measurement."""
+        measurement: load.Measurement = self.request(load.Order(seconds=seconds, in_flight=in_flight, profile=profile))
+        return measurement
+
+    def request(self, order: Mapping[str, Any]) -> Any:
+        """Send any order to a client, as a line of JSON; returns its answer."""
         stdin: IO[str] = self._popen.stdin  # type: ignore[assignment]  # it is a PIPE
-        print(json.dumps(load.Order(seconds=seconds, in_flight=in_flight, profile=profile)), file=stdin, flush=True)
+        print(json.dumps(order), file=stdin, flush=True)
         line = self.line()
         if not line:
             raise RuntimeError(f"{self} ended during an order")
-        measurement: load.Measurement = json.loads(line)
-        return measurement
+        return json.loads(line)
 
     def cpu(self) -> float:
         """CPU seconds that the process and its children have used."""
