@@ -66,10 +66,13 @@ def string_end(data: bytes, at: int, until: int) -> tuple[int, bool]:
     while end > at and 0x80 <= data[end] < 0xC0:  # inside a UTF-8 character
         end -= 1
     escape = data.rfind(b"\\", max(at, end - _ESCAPE), end)
-    if escape >= 0:
+    if escape >= 0 and _is_odd_backslash(data[at : escape + 1]):
         end = escape
-        while end > at and data[end - 1 : end] == b"\\":
-            end -= 1
         if data[end - 6 : end - 3].lower() == b"\\ud" and data[end - 3] in _HIGH_SURROGATES:  # half of a pair
             end -= 6
     return (end, False) if end > at else (0, False)
+
+
+def _is_odd_backslash(text: bytes) -> bool:
+    """Whether the backslash at the end of `text` begins an escape: two of them stand for one backslash."""
+    return (len(text) - len(text.rstrip(b"\\"))) % 2 == 1
