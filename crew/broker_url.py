@@ -20,6 +20,7 @@ PARAMETERS: Final = ("heartbeat", "connection_timeout", *TLS_PARAMETERS)
 LONGEST_HEARTBEAT: Final = 600  # seconds
 LONGEST_TIMEOUT: Final = 600_000  # ms
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
+_LOOPBACK: Final = re.compile(r"127(\.[0-9]{1,3}){3}", re.ASCII)
 _HOW: Final = "write amqp://user:password@host:port/vhost"
 _QUOTE: Final = (
     "percent-encode special characters in user name, password and vhost (%40 for @), or set CREW_AMQP_PASSWORD"
@@ -55,6 +56,11 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     def is_tls(self) -> bool:
         """Whether the connection is encrypted."""
         return self.scheme == "amqps"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the broker runs on this machine, as far as its host name tells."""
+        return self.host in ("localhost", "::1") or bool(_LOOPBACK.fullmatch(self.host))
 
     @property
     def heartbeat(self) -> int | None:

@@ -3,6 +3,7 @@
 Only this module reads `os.environ`. An empty variable counts as not set.
 """
 
+import importlib.util
 import logging
 import os
 import re
@@ -35,6 +36,8 @@ HIGHEST_MAX_DEPTH: Final = 512  # levels: Python 3.11 can decode about 900
 MAX_MEMORY: Final = 256 * 1024 * 1024  # bytes
 HEARTBEAT: Final = 10  # seconds; a dead peer is detected after 2 to 3 heartbeats
 _NEWLINES: Final = "\r\n"
+COMPRESSION: Final = ("auto", "always", "never")
+_HAS_ISAL: Final = importlib.util.find_spec("isal") is not None
 QUEUE_TYPES: Final = ("classic", "quorum")
 TLS_FILES: Final = {"cacertfile": "CREW_AMQP_CA", "certfile": "CREW_AMQP_CERT", "keyfile": "CREW_AMQP_KEY"}
 
@@ -75,6 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         accept: serializers of payloads that are decoded; others are refused.
         max_payload: maximum bytes of a body after decompression.
         max_message: maximum bytes of a body as it is sent; a larger one is refused by its sender.
+        compression: of large bodies: "auto": if isal is installed and the broker runs on another machine; "always"; or
+            "never".
         queue_type: "classic", or "quorum": queues that a cluster replicates on several nodes.
         signing_keys: the first one signs every message, all of them are accepted; empty: nothing is signed.
         max_elements: maximum number of members of all arrays and objects in a payload.
@@ -88,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accept: tuple[str, ...] = ("json", "msgpack", "text", "bytes")
     max_payload: int = MAX_PAYLOAD
     max_message: int = MAX_MESSAGE
+    compression: str = COMPRESSION[0]
     queue_type: str = QUEUE_TYPES[0]
     signing_keys: tuple[str, ...] = ()
     max_elements: int = MAX_ELEMENTS
@@ -97,6 +103,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Settings(urls={redacted(self.urls)}, heartbeat={self.heartbeat})"
+
+    @property
+    def compresses(self) -> bool:
+        """Whether large bodies of calls, replies and events are compressed."""
+        if self.compression == "auto":
+            return _HAS_ISAL and not all(broker_url.parse(url).is_loopback for url in self.urls)
+        return self.compression == "always"
 
 
 def load(
@@ -130,12 +143,14 @@ def load(
 
     Further settings come only from the environment: `CREW_ACCEPT` lists serializers, separated by commas (default
     json,msgpack,text,bytes). `CREW_MAX_PAYLOAD` and `CREW_MAX_MESSAGE` are numbers of bytes (default 64 and 16 MiB).
+    `CREW_COMPRESSION` is auto, always or never (default auto: large bodies are
+    compressed if isal is installed and the broker runs on another machine).
     `CREW_MAX_ELEMENTS` (default 1000000), `CREW_MAX_DEPTH` (256) and `CREW_MAX_MEMORY` (256 MiB) limit a decoded
     payload. `CREW_HEARTBEAT` is in seconds, or text like "1m" (default 10, unless a URL sets it). `CREW_AMQP_CA`,
     `CREW_AMQP_CERT` and `CREW_AMQP_KEY` are files for amqps:// URLs that name no files themselves.
 
     Raises:
-        SettingsError: a URL, a number, a file, a queue type or a signing key is invalid.
+        SettingsError: a URL, a number, a file, a word or a signing key is invalid.
     """
     environ = os.environ if environ is None else environ
     chosen = _one_line("url", url) or _variable("CREW_AMQP_URL", environ) or _private_node_url() or DEFAULT_URL
@@ -155,6 +170,7 @@ def load(
         accept=defaults.accept if accept is None else tuple(filter(None, map(str.strip, accept.split(",")))),
         max_payload=_number("CREW_MAX_PAYLOAD", environ, MAX_PAYLOAD, unit="bytes"),
         max_message=_number("CREW_MAX_MESSAGE", environ, MAX_MESSAGE, unit="bytes"),
+        compression=_compression(_variable("CREW_COMPRESSION", environ)),
         max_elements=_number("CREW_MAX_ELEMENTS", environ, MAX_ELEMENTS, unit="elements"),
         max_depth=_number("CREW_MAX_DEPTH", environ, MAX_DEPTH, unit="levels", most=HIGHEST_MAX_DEPTH),
         max_memory=_number("CREW_MAX_MEMORY", environ, MAX_MEMORY, unit="bytes"),
@@ -331,6 +347,14 @@ def _number(name: str, environ: Mapping[str, str], default: int, *, unit: str, m
         bounds = "" if most == sys.maxsize else f" from 1 to {most}"
         raise SettingsError(f"{name} must be a number of {unit}{bounds}, not {value!r}")
     return int(value)
+
+
+def _compression(value: str | None) -> str:
+    if value is None:
+        return COMPRESSION[0]
+    if value not in COMPRESSION:
+        raise SettingsError(f"CREW_COMPRESSION must be auto, always or never, not {value[:80]!r}")
+    return value
 
 
 def _queue_type(given: str | None, of_environment: str | None) -> str:

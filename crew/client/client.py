@@ -96,6 +96,7 @@ class Client:
             url, queue_type=queue_type, signing_key=signing_key, tuning=tuning
         )
         self.max_message = settings.max_message
+        self.compresses = settings.compresses
         self._given_name = name
         self._fail_fast = fail_fast
         self._limit = check_limit("max_pending", max_pending)
@@ -123,6 +124,7 @@ class Client:
             self._limit,
             **links,
             max_message=self.max_message,
+            compresses=self.compresses,
             max_bytes=self._max_bytes,
             decode=self._decode,
         )
@@ -490,7 +492,7 @@ class Client:
             payload = renamed("publish", "data", "payload", data)
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode_on_loop(payload, serializer, max_size=self.max_message),
+            body=codec.encode_on_loop(payload, serializer, max_size=self.max_message, compresses=self.compresses),
             persistent=bool(persistent),
             headers=user_headers.check(headers),
         )

@@ -63,9 +63,10 @@ async def packed(body: Body) -> Body:
     return await start(codec.packed, body) if codec.is_large(body) else body
 
 
-async def encoded(payload: Any, serializer: str | None, *, max_size: int) -> Body:
+async def encoded(payload: Any, serializer: str | None, *, max_size: int, compresses: bool = True) -> Body:
     """Encode `payload`, and compress it in the thread if it is large; raises SerializationError and TooLarge."""
-    return await compressed(codec.encode_on_loop(payload, serializer, max_size=max_size), max_size)
+    body = codec.encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses)
+    return await compressed(body, max_size)
 
 
 async def compressed(body: Body, max_size: int) -> Body:

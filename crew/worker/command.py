@@ -90,14 +90,12 @@ def serve(chosen: Options, old: Sequence[OldProcess] = ()) -> int:
     Args:
         old: worker processes of older code, which are replaced.
     """
-    if chosen.processes > 1:
-        import crew.worker.process  # noqa: F401  # so that the processes share its memory
+    from crew.worker.process import WorkerProcess  # before the forks: a process that is replaced starts at once
+
     # Twice as many regions as processes: a process that is replaced may run on for a while beside its replacement.
     shared_state = SharedState(2 * chosen.processes, chosen.threads + chosen.concurrency + SPARE_SLOTS)
 
     def run_child(number: int, supervisor: Any) -> int:
-        from crew.worker.process import WorkerProcess  # with pika and asyncio, which the supervisor does not need
-
         return WorkerProcess(registry, chosen, number=number, shared_state=shared_state, supervisor=supervisor).run()
 
     return Supervisor(
@@ -120,8 +118,12 @@ def _check_tls(urls: Sequence[str]) -> None:
 
 
 def _check_memory(chosen: Options) -> None:
+    if chosen.max_memory is None:
+        return
+    import crew.worker.process  # noqa: F401  # each process has it in memory before its first task
+
     used = memory_used()
-    if chosen.max_memory is not None and used >= chosen.max_memory:
+    if used >= chosen.max_memory:
         raise SettingsError(
             f"--max-memory is too small: it allows {chosen.max_memory / 1e6:.0f} MB, and the worker uses "
             f"{used / 1e6:.0f} MB before its first task; raise it"

@@ -218,6 +218,7 @@ class WorkerProcess:
             consuming=self._consuming,
             decode=decode,
             max_message=self._options.broker.max_message,
+            compresses=self._options.broker.compresses,
             on_call=self._on_nested_call,
         )
         context.bind(self._nested.call, self._job_reports.progress.report)
@@ -233,6 +234,7 @@ class WorkerProcess:
                 on_replacement_needed=self._on_replacement_needed,
                 decode=decode,
                 max_message=self._options.broker.max_message,
+                compresses=self._options.broker.compresses,
             )
         outgoing = self._job_reports.progress, self._replies, self._retries
         self._shutdown = Shutdown(self._consumers, outgoing, drain=self._options.drain, grace=self._options.grace)
@@ -381,7 +383,12 @@ class WorkerProcess:
         """Publish an event for `context.pubsub.publish`, in the thread of a task."""
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(message, serializer, max_size=self._options.broker.max_message),
+            body=codec.encode(
+                message,
+                serializer,
+                max_size=self._options.broker.max_message,
+                compresses=self._options.broker.compresses,
+            ),
             headers=user_headers.check(headers),
         )
         publishing = self._pubsub.publish(event, PUBLISH_TIMEOUT)

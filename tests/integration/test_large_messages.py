@@ -49,11 +49,13 @@ async def test_a_message_larger_than_the_setting_is_refused_by_its_sender(
     assert "closed it" not in worker.output
 
 
+@pytest.mark.parametrize("compression", ["always", "never"])
 @pytest.mark.gen_test(timeout=60)
 async def test_the_event_loop_runs_while_a_large_payload_is_compressed(
-    broker_url: str, prefix: str, processes: Processes
+    broker_url: str, prefix: str, processes: Processes, monkeypatch: pytest.MonkeyPatch, compression: str
 ) -> None:
     """Compressing this payload takes several tenths of a second."""
+    monkeypatch.setenv("CREW_COMPRESSION", compression)
     processes.python(LARGE).says("serving")
     text = os.urandom(7_500_000).hex()
     events: list[Any] = []
@@ -68,6 +70,27 @@ async def test_the_event_loop_runs_while_a_large_payload_is_compressed(
             await until(lambda: len(events) == 2)
         assert events == [text, "small"]
         assert max(late) <= 0.1
+
+
+@pytest.mark.parametrize("compression", ["always", "never"])
+@pytest.mark.gen_test(timeout=60)
+async def test_fifty_large_calls_delay_neither_timers_nor_heartbeats(
+    broker_url: str, prefix: str, processes: Processes, monkeypatch: pytest.MonkeyPatch, compression: str
+) -> None:
+    monkeypatch.setenv("CREW_COMPRESSION", compression)
+    monkeypatch.setenv("CREW_HEARTBEAT", "2")
+    worker = processes.python(LARGE).says("serving")
+    records = [{"id": number, "name": f"record {number}", "at": number * 1.5} for number in range(20_000)]
+    async with Client(broker_url) as client:
+        assert await client.call(prefix + "echo", records) == records
+        calls: list[PendingCall[Any]] = []
+        with timers() as late:
+            for _ in range(50):  # as requests arrive: the loop runs between two of them
+                calls.append(client.call(prefix + "echo", records, expiration=50))
+                await asyncio.sleep(0)
+            assert all([await call == records for call in calls])
+        assert max(late) <= 0.2
+    assert "no connection to the broker" not in worker.output
 
 
 @pytest.mark.gen_test(timeout=60)

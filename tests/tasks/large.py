@@ -12,6 +12,11 @@ def make(size):
     return os.urandom(size)
 
 
+@Task(PREFIX + "echo")
+def echo(data):
+    return data
+
+
 @Task(PREFIX + "size")
 async def size(data):  # async: so a slot is free while a plain task waits for the nested call
     return len(data)

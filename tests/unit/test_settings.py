@@ -1,6 +1,8 @@
 """The broker's address from flags, else the environment, else the private node, else the default."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def private_node(folder: Path, url: str) -> None:
     (folder / ".crew" / "broker").mkdir(parents=True)
     (folder / ".crew" / "broker" / "url").write_text(url + "\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "compression", "compresses"),
+    [
+        ("amqp://127.0.0.1/", None, False),
+        ("amqp://localhost/,amqp://[::1]/", None, False),
+        ("amqp://127.0.0.1.example.com/", None, True),
+        ("amqp://broker/", None, True),
+        ("amqp://127.0.0.1/,amqp://broker/", None, True),
+        ("amqp://127.0.0.1/", "always", True),
+        ("amqp://broker/", "never", False),
+    ],
+)
+def test_large_bodies_are_compressed_unless_the_broker_runs_on_this_machine(
+    url: str, compression: str | None, compresses: bool
+) -> None:
+    environ = {} if compression is None else {"CREW_COMPRESSION": compression}
+    assert load(url, environ=environ).compresses is compresses
+
+
+def test_without_isal_large_bodies_are_compressed_only_where_that_is_set() -> None:
+    look = "load('amqp://broker/', environ={}).compresses, load('amqp://broker/', environ=ALWAYS).compresses"
+    code = f"ALWAYS = {{'CREW_COMPRESSION': 'always'}}; from crew.settings import load; print({look})"
+    command = [sys.executable, "-c", f"import sys; sys.modules['isal'] = None; {code}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False True\n"
 
 
 def test_a_flag_comes_before_the_environment() -> None:
@@ -155,6 +183,7 @@ def test_a_heartbeat_may_be_text() -> None:
         ("CREW_HEARTBEAT", "500ms", "a number of seconds from 1 to 600, not '500ms'"),
         ("CREW_HEARTBEAT", "601", "a number of seconds from 1 to 600, not '601'"),
         ("CREW_MAX_MESSAGE", "16 MiB", "a number of bytes, not '16 MiB'"),
+        ("CREW_COMPRESSION", "gzip", "auto, always or never, not 'gzip'"),
         ("CREW_QUEUE_TYPE", "stream", "classic or quorum, not 'stream'"),
     ],
 )
@@ -203,6 +232,7 @@ VARIABLES = (
     "CREW_ACCEPT",
     "CREW_MAX_PAYLOAD",
     "CREW_MAX_MESSAGE",
+    "CREW_COMPRESSION",
     "CREW_HEARTBEAT",
     "CREW_AMQP_CA",
     "CREW_AMQP_CERT",

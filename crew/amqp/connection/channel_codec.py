@@ -20,7 +20,8 @@ class FrameWriter(Protocol):
 
     @property
     def largest_body(self) -> int: ...
-    def send_message(self, pieces: Sequence[bytes]) -> None: ...
+    def send_message(self, pieces: Sequence[frames.Piece]) -> None: ...
+    def send_large_message(self, pieces: Sequence[frames.Piece]) -> None: ...
     def send_soon(self, piece: bytes) -> None: ...
     def abort_on_protocol_error(self, problem: str) -> None: ...
 
@@ -34,17 +35,14 @@ class CodecChannel(PikaChannel):
         self, exchange: str, routing_key: str, body: bytes, properties: Properties, mandatory: bool = False
     ) -> None:
         """Send a message; raise ValueError where a property does not fit into its field."""
-        self.connection.send_message(
-            frames.publish(
-                self.channel_number,
-                exchange,
-                routing_key,
-                properties,
-                body,
-                mandatory=mandatory,
-                largest=self.connection.largest_body,
-            )
+        largest = self.connection.largest_body
+        pieces = frames.publish(
+            self.channel_number, exchange, routing_key, properties, body, mandatory=mandatory, largest=largest
         )
+        if len(body) > largest:
+            self.connection.send_large_message(pieces)
+        else:
+            self.connection.send_message(pieces)
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
         """Acknowledge a delivery, or all deliveries up to it."""
@@ -66,7 +64,7 @@ class CodecChannel(PikaChannel):
         self.on_confirm(method.delivery_tag, method.multiple, isinstance(method, spec.Basic.Ack))
 
     def on_content_frame(self, value: Any) -> None:
-        """Handle a frame of a message that did not arrive in one read."""
+        """Handle a frame of a message between whose frames others have arrived."""
         if problem := self.content_problem(value):
             self.connection.abort_on_protocol_error(f"{problem} arrived on channel {self.channel_number}")
         else:

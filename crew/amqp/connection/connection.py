@@ -21,6 +21,7 @@ from pika import frame
 from crew import broker_url, forks
 from crew.amqp.connection import content_header, frames, tls
 from crew.amqp.connection.channel_codec import CodecChannel
+from crew.amqp.connection.incoming import Incoming
 from crew.amqp.connection.liveness import Liveness
 from crew.amqp.connection.pika_adapter import PikaConnection
 from crew.amqp.errors import LinkError, link_error
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds, for TCP, TLS and the AMQP handshake together
 ABORT_TIMEOUT: Final = 1.0  # seconds until an aborted connection has closed its socket: it takes a moment
+_MOST_PIECES: Final = 1024  # of one system call: IOV_MAX of Linux
+_LARGEST_READ: Final = 1024 * 1024  # bytes, while a large message arrives
 _FRAME_HEAD: Final = 7  # bytes: type, channel, size
 _AMQP: Final = b"AMQP"  # begins a protocol header, which is not a frame
 _TLS_ALERT: Final = 21  # type of the TLS record with which a TLS port answers anything but TLS, RFC 8446 §5.1
@@ -46,6 +49,7 @@ class BrokerConnection(PikaConnection):
     """
 
     _is_aborted = False
+    _reads_more = False
     _largest_frame = 2**32 + frames.ENVELOPE  # bytes, until the handshake has agreed on a size
 
     def __init__(
@@ -56,12 +60,12 @@ class BrokerConnection(PikaConnection):
         **kwargs: Any,
     ) -> None:
         self._read_bytes = read_bytes
-        self._unsent: list[bytes] = []
+        self._unsent: list[frames.Piece] = []
         self._has_sent = False
         self._is_sending_soon = False
         self._is_protocol_checked = False
         self._stream_error: BaseException | None = None
-        self._incomplete = b""  # the beginning of a frame whose rest has not arrived
+        self._incoming = Incoming()
         self._loop = custom_ioloop
         self.is_blocked = False  # whether the broker has blocked publishing
         # The reason, once an open connection has closed.
@@ -74,7 +78,7 @@ class BrokerConnection(PikaConnection):
     @property
     def received_bytes(self) -> int:
         """Bytes received from the broker since the start."""
-        return int(self.bytes_received) + len(self._incomplete)
+        return int(self.bytes_received) + len(self._incoming)
 
     @property
     def is_stalled(self) -> bool:
@@ -135,7 +139,7 @@ class BrokerConnection(PikaConnection):
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def send_message(self, pieces: Sequence[bytes]) -> None:
+    def send_message(self, pieces: Sequence[frames.Piece]) -> None:
         """Send at once, as a caller waits for it; the rest of this loop iteration is sent together."""
         self._unsent += pieces
         if self._has_sent:
@@ -144,6 +148,24 @@ class BrokerConnection(PikaConnection):
             self._has_sent = True
             self._send()
             self._loop.call_soon(self._on_iteration)
+
+    def send_large_message(self, pieces: Sequence[frames.Piece]) -> None:
+        """Send at once, after what waits, without copying the body: the pieces wait for the socket as they are."""
+        if self.is_tls:  # it writes records of its own
+            self.send_message(pieces)
+            return
+        unsent, self._unsent = [*self._unsent, *pieces], []
+        if self.socket is None:
+            return
+        self.bytes_sent += sum(map(len, unsent))
+        sent = 0
+        if not self.unwritten:
+            with contextlib.suppress(OSError):
+                sent = self.socket.sendmsg(unsent[:_MOST_PIECES])
+        for piece in unsent:
+            if sent < len(piece):
+                self.write(piece[sent:])
+            sent = max(0, sent - len(piece))
 
     def send_soon(self, piece: bytes) -> None:
         """Send together with everything else of this loop iteration."""
@@ -203,12 +225,14 @@ class BrokerConnection(PikaConnection):
         if not self._is_protocol_checked:
             check_protocol(data)
             self._is_protocol_checked = True
-        buffer = self._incomplete + data if self._incomplete else data
-        start, total = 0, len(buffer)
+        buffer = self._incoming.add(data)
+        start, total, missing = 0, len(buffer), 0
         while start + _FRAME_HEAD <= total:
             if end := self._dispatch_call_frame(buffer, start):
                 start = end
                 continue
+            if missing := frames.missing_of_delivery(buffer, start, self._largest_frame - frames.ENVELOPE):
+                break
             end = start + _frame_size(buffer, start)
             if end - start > self._largest_frame:
                 self.abort_on_protocol_error(
@@ -219,8 +243,12 @@ class BrokerConnection(PikaConnection):
             if end > total or self._is_aborted:
                 break
             start = end
-        self._incomplete = b"" if self._is_aborted else buffer[start:]
+        if buffer:
+            self._incoming.keep(b"" if self._is_aborted else buffer[start:], missing)
         self.bytes_received += start
+        if missing or self._reads_more:
+            self._reads_more = bool(missing)
+            self.read_at_most(min(max(missing, self._read_bytes), _LARGEST_READ))
 
     def _process(self, data: bytes) -> None:
         """Process one frame."""

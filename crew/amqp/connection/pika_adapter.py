@@ -41,7 +41,12 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no ty
         """Body bytes that fit into one frame, as agreed with the broker."""
         return int(self._body_max_length)
 
-    def write(self, data: bytes) -> None:
+    def read_at_most(self, size: int) -> None:
+        """Limit the bytes of one read from now on."""
+        if self._transport is not None:
+            self._transport._MAX_RECV_BYTES = size
+
+    def write(self, data: bytes | memoryview) -> None:
         """Write to the socket when it is writable, after the data that waits already."""
         self._transport.write(data)
 

@@ -22,6 +22,7 @@ class Caller:
         limit: the maximum number of calls in flight.
         publishing, consuming: the links to publish on, and to receive replies from.
         max_message: bytes that an encoded body may have.
+        compresses: whether large bodies are compressed.
         options: of Calls.
     """
 
@@ -33,10 +34,12 @@ class Caller:
         publishing: Link,
         consuming: Link,
         max_message: int = codec.MAX_BODY,
+        compresses: bool = True,
         **options: Any,
     ) -> None:
         self.client = client
         self._max_message = max_message
+        self._compresses = compresses
         self.calls = Calls(limit, publishing=publishing, consuming=consuming, max_message=max_message, **options)
         self.queue, self.binding = topology.reply_queue(client)
         self.consumer = Consumer(
@@ -61,7 +64,7 @@ class Caller:
         message = Call(
             id=new_id() if id is None else topology.check_name("id", id),
             task=topology.check_name("task", task),
-            body=codec.encode_on_loop(payload, serializer, max_size=self._max_message),
+            body=codec.encode_on_loop(payload, serializer, max_size=self._max_message, compresses=self._compresses),
             priority=properties.check_priority(priority),
             deadline=time.time() + parse_duration("expiration", expiration),
             timeout=None if timeout is None else parse_duration("timeout", timeout),

@@ -5,19 +5,16 @@ that decompresses beyond the limit, is refused before anything is decoded.
 """
 
 import functools
-import math
 import sys
-import zlib
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from crew.errors import SerializationError, SettingsError, TooLarge
-from crew.protocol.encoding import large_json, large_msgpack
+from crew.protocol.encoding import compression, encoders, large_json, large_msgpack
 from crew.protocol.encoding.foreign import brief, unreadable
 from crew.protocol.encoding.limits import DEFAULT, Budget, Limits, too_deep, without_collection
-from crew.protocol.encoding.payload_path import refused_value
 from crew.protocol.message import Body
 
 JSON: Final = "application/json"
@@ -26,24 +23,15 @@ TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 
 Decode = Callable[[Body], Any]
-_Checks = dict[type, Callable[[Any], None]]  # exact type of a value -> check, which raises TypeError or ValueError
 
 SERIALIZERS: Final = {"json": JSON, "msgpack": MSGPACK, "text": TEXT, "bytes": BYTES}
 ALLOWED: Final = frozenset(SERIALIZERS.values())
 
-COMPRESS_ABOVE: Final = 32 * 1024  # bytes
 LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst case within 10 ms
 QUICK: Final = 256 * 1024  # bytes: zlib compresses the worst case within about 10 ms
-COMPRESSION_LEVEL: Final = 1  # level 9 gains a few percent, and takes ten times as long
 MAX_BODY: Final = 16 * 1024 * 1024  # bytes of an encoded body by default: see Settings.max_message
 MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes by default: see Settings.max_payload
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_PLAIN: Final = (None, "", "identity")
-_GZIP_WBITS: Final = 31  # for zlib: with the header and trailer of gzip
-
-_REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)  # errors of msgspec and of the checks below
-_JSON_EXACT: Final = frozenset({str, int, bool, type(None)})
-_JSON_EXACT_OR_FLOAT: Final = _JSON_EXACT | {float}
 
 
 def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
@@ -52,7 +40,8 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; default: "bytes" for bytes, else "json".
         max_size: limit of the encoded body in bytes.
-        compresses: whether a large body is compressed, where that makes it smaller.
+        compresses: whether a large body is compressed, where a sample of it shrinks. A body above `max_size` is in any
+            case.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
@@ -62,16 +51,20 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
     if type(payload) is Body:
         return fitting(payload, max_size)
     content_type = _content_type(payload, serializer)
+    encoder = _ENCODERS[content_type]
     try:
-        data = _ENCODERS[content_type](payload)
-    except _REFUSALS as error:
+        data = encoder(payload)
+    except encoders.REFUSALS as error:
         raise SerializationError(
-            f"{content_type} cannot carry this payload: {_located(error, payload, content_type)}"
+            f"{content_type} cannot carry this payload: {encoders.located(error, payload, encoder)}"
         ) from None
-    return fitting(_compressed(data, content_type) if compresses else Body(data, content_type), max_size)
+    body = Body(data, content_type)
+    return compressed(body, max_size) if compresses or len(data) > max_size else body
 
 
-def encode_on_loop(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY) -> Body:
+def encode_on_loop(
+    payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True
+) -> Body:
     """As `encode`, but a body of more than `QUICK` bytes is not compressed yet: see `Body.to_compress`.
 
     For event loops: they do not encode in a thread, because their code may change the payload meanwhile.
@@ -79,6 +72,8 @@ def encode_on_loop(payload: Any, serializer: str | None = None, *, max_size: int
     if type(payload) is Body:
         return fitting(payload, max_size)
     body = encode(payload, serializer, max_size=sys.maxsize, compresses=False)
+    if not (compresses or len(body.data) > max_size):
+        return body
     if len(body.data) > QUICK:
         return Body(body.data, body.content_type, to_compress=True)
     return compressed(body, max_size)
@@ -86,7 +81,7 @@ def encode_on_loop(payload: Any, serializer: str | None = None, *, max_size: int
 
 def compressed(body: Body, max_size: int) -> Body:
     """Finish the body of `encode_on_loop`; raise TooLarge where it has more than `max_size` bytes."""
-    return fitting(packed(body), max_size)
+    return fitting(_packed(body, max_size), max_size)
 
 
 def fitting(body: Body, max_size: int) -> Body:
@@ -147,7 +142,7 @@ def without_mark(body: Body) -> Body:
 
 def packed(body: Body) -> Body:
     """Compress `body` as `encode` does: where it is large and becomes smaller."""
-    return _compressed(body.data, body.content_type)
+    return _packed(body, sys.maxsize)
 
 
 def unpacked(body: Body, max_size: int = MAX_DECOMPRESSED) -> Body:
@@ -160,7 +155,7 @@ def unpacked(body: Body, max_size: int = MAX_DECOMPRESSED) -> Body:
 
 def is_large(body: Body) -> bool:
     """Whether an event loop should decode `body` in a thread: it is large or compressed."""
-    return len(body.data) > LARGE or body.content_encoding not in _PLAIN
+    return len(body.data) > LARGE or body.content_encoding not in compression.PLAIN
 
 
 def content_type_of(body: Body) -> str:
@@ -220,189 +215,36 @@ def _content_type(payload: Any, serializer: str | None) -> str:
         raise ValueError(f"serializer must be one of {', '.join(SERIALIZERS)}, not {brief(serializer)}") from None
 
 
-def _compressed(data: bytes, content_type: str | None) -> Body:
-    if len(data) > COMPRESS_ABOVE:
-        smaller = zlib.compress(data, COMPRESSION_LEVEL, wbits=_GZIP_WBITS)
-        if len(smaller) < len(data):
-            return Body(smaller, content_type, "gzip")
-    return Body(data, content_type)
+def _packed(body: Body, max_size: int) -> Body:
+    """Compress `body` where a sample of it shrinks, or where it exceeds the limit otherwise."""
+    if compression.is_worth_it(body.data) or len(body.data) > max_size:
+        smaller = compression.compressed(body.data)
+        if smaller is not None:
+            return Body(smaller, body.content_type, compression.GZIP)
+    return Body(body.data, body.content_type)
 
 
 def _decompressed(body: Body, max_size: int) -> bytes:
-    if body.content_encoding in _PLAIN:
+    if body.content_encoding in compression.PLAIN:
         if len(body.data) > max_size:
             raise SerializationError(f"the body has {len(body.data)} bytes, more than the {max_size} accepted here")
         return body.data
-    if body.content_encoding != "gzip":
+    if body.content_encoding != compression.GZIP:
         raise SerializationError(f"content encoding {brief(body.content_encoding)} is not accepted here, only gzip")
-    decompressor = zlib.decompressobj(wbits=_GZIP_WBITS)
-    try:
-        data = decompressor.decompress(body.data, max_size + 1)
-    except zlib.error as error:
-        raise SerializationError(f"the body is not valid gzip: {error}") from None
-    if len(data) > max_size:
-        raise SerializationError(f"the body decompresses to more than the {max_size} bytes accepted here")
-    if not decompressor.eof:
-        raise SerializationError("the body is not valid gzip: it ends too early")
-    if decompressor.unused_data:
-        raise SerializationError("the body is not valid gzip: there are bytes after its end")
-    return data
+    return compression.decompressed(body.data, max_size)
 
 
 def _listed(allowed: Collection[str]) -> str:
     return ", ".join(sorted(allowed)) or "nothing"
 
 
-# --- checks: the receiver must get an equal value -------------------------------------------------------------------
-
-
-def _encode_json(payload: Any) -> bytes:
-    return _encode(payload, _JSON_ENCODER.encode, _JSON_CHECKS)
-
-
-def _encode_msgpack(payload: Any) -> bytes:
-    return _encode(payload, _MSGPACK_ENCODER.encode, _MSGPACK_CHECKS)
-
-
-def _encode(payload: Any, encoded: Callable[[Any], bytes], checks: _Checks) -> bytes:
-    data = encoded(payload)  # first, because it fails for a payload that contains itself
-    if _check(payload, checks):
-        return data
-    plain = _plain(payload)  # msgspec ignores overridden methods of a subclass, like the order of an OrderedDict
-    _check(plain, checks)
-    return encoded(plain)
-
-
-def _plain(value: Any) -> Any:
-    """Return a copy with dict and list in place of their subclasses and of tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(member) for key, member in dict(value).items()}
-    if isinstance(value, list | tuple):
-        return [_plain(member) for member in value]
-    return value
-
-
-def _encode_text(payload: Any) -> bytes:
-    if not isinstance(payload, str):
-        raise TypeError(f"{_kind(payload)} is not a str")
-    return payload.encode("utf-8")
-
-
-def _encode_bytes(payload: Any) -> bytes:
-    if not isinstance(payload, bytes | bytearray | memoryview):
-        raise TypeError(f"{_kind(payload)} is not bytes")
-    return bytes(payload)
-
-
-def _check(payload: Any, checks: _Checks) -> bool:
-    """Raise TypeError or ValueError for a value in `payload` that would arrive as another value.
-
-    msgspec writes bytes as base64 text, a set as a list, and NaN as null: the caller would notice it only in the task.
-    Containers with plain members only are checked by one pass in C.
-
-    Returns:
-        False where it stops at a subclass of dict, list or tuple: use `_plain` first.
-    """
-    waiting: list[Any] = [payload]
-    while waiting:
-        value = waiting.pop()
-        kind = type(value)
-        if kind in _JSON_EXACT:
-            continue
-        if kind is dict:
-            if not set(map(type, value)) <= {str}:
-                checks[dict](value)
-            members = value.values()
-        elif kind is list or kind is tuple:
-            members = value
-        elif isinstance(value, dict | list | tuple):
-            return False
-        else:
-            _check_scalar(value, checks)
-            continue
-        kinds = set(map(type, members))
-        if not (kinds <= _JSON_EXACT or (kinds <= _JSON_EXACT_OR_FLOAT and _are_finite(members))):
-            waiting.extend(members)
-    return True
-
-
-def _are_finite(members: Collection[Any]) -> bool:
-    return all(map(math.isfinite, [one for one in members if type(one) is float]))
-
-
-def _check_scalar(value: Any, checks: _Checks) -> None:
-    check = checks.get(type(value))
-    if check is None:
-        raise TypeError(f"{_kind(value)} would not arrive as it is; convert it first, for example with str()")
-    check(value)
-
-
-def _check_json_keys(value: dict[Any, Any]) -> None:
-    for key in value:
-        if type(key) is not str:
-            raise TypeError(f"it has the key {brief(key)}, but keys in JSON are strings")
-
-
-def _check_msgpack_keys(value: dict[Any, Any]) -> None:
-    for key in value:
-        if type(key) not in (str, int, bytes):
-            raise TypeError(f"it has the key {brief(key)}, which would not arrive as it is")
-
-
-def _check_finite(value: float) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"JSON has no number {value!r}")
-
-
-def _refuse_bytes(value: bytes) -> None:
-    raise TypeError('a bytes would not arrive as it is in JSON; use serializer="msgpack", or base64')
-
-
-def _carried(value: Any) -> None:
-    pass
-
-
-def _kind(value: Any) -> str:
-    return f"a {type(value).__qualname__}"
-
-
-def _located(error: Exception, payload: Any, content_type: str) -> str:
-    """Return the path of the refused value in `payload` and the reason."""
-    checks = {JSON: _JSON_CHECKS, MSGPACK: _MSGPACK_CHECKS}.get(content_type)
-    if checks is None:  # text and bytes have no members
-        return str(error)
-
-    def refusal(value: Any) -> Exception | None:
-        try:
-            if isinstance(value, dict):  # these messages are clearer than those of msgspec
-                checks[dict](value)
-            elif not isinstance(value, list | tuple | str | int | None):
-                _check_scalar(value, checks)
-            _ENCODERS[content_type](value)
-        except _REFUSALS as error:
-            return error
-        return None
-
-    path, reason = refused_value(payload, refusal)
-    return f"{path}: {reason}"
-
-
-_JSON_CHECKS: Final[_Checks] = {float: _check_finite, bytes: _refuse_bytes, dict: _check_json_keys}
-_MSGPACK_CHECKS: Final[_Checks] = {
-    float: _carried,
-    bytes: _carried,
-    dict: _check_msgpack_keys,
-}
-
-_JSON_ENCODER: Final = msgspec.json.Encoder()
 _JSON_DECODER: Final = msgspec.json.Decoder()
-_MSGPACK_ENCODER: Final = msgspec.msgpack.Encoder()
 
 _ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
-    JSON: _encode_json,
-    MSGPACK: _encode_msgpack,
-    TEXT: _encode_text,
-    BYTES: _encode_bytes,
+    JSON: encoders.encode_json,
+    MSGPACK: encoders.encode_msgpack,
+    TEXT: encoders.encode_text,
+    BYTES: encoders.encode_bytes,
 }
 _DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
     JSON: lambda data: _JSON_DECODER.decode(data.removeprefix(_BYTE_ORDER_MARK)),

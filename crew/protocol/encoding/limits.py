@@ -78,6 +78,10 @@ class Budget:
                 "limit here (CREW_MAX_MEMORY)"
             )
 
+    def has(self, elements: int, text: int = 0) -> bool:
+        """Whether `take` would not refuse them."""
+        return elements <= self.elements and elements * ELEMENT + text <= self._memory
+
     def rest(self) -> None:
         """Let other threads run, if the last time was more than `REST_AFTER` ago."""
         if time.perf_counter() - self._rested > REST_AFTER:

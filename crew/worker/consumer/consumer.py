@@ -59,6 +59,7 @@ class TaskConsumer:
         on_replacement_needed: called when this process has to be replaced.
         decode: decodes payloads; refuses content types that this worker does not accept.
         max_message: maximum size of an encoded value, in bytes.
+        compresses: whether large values are compressed.
         debug: whether the caller of a timed out task gets the stack of the task.
 
     Attributes:
@@ -87,9 +88,11 @@ class TaskConsumer:
         on_replacement_needed: Callable[[], None],
         decode: codec.Decode = codec.decode,
         max_message: int = codec.MAX_BODY,
+        compresses: bool = True,
         debug: bool = False,
     ) -> None:
         self._max_message = max_message
+        self._compresses = compresses
         self._clock = broker_clock or BrokerClock()
         self._decode = decode
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
@@ -184,7 +187,15 @@ class TaskConsumer:
 
     def _enqueue(self, delivery: Delivery, call: Call, task: Task, crashes: int) -> Execution | None:
         """Put an admitted call into the buffer of the executor; returns its execution, None if it has to wait."""
-        execution = Execution(delivery, call, task, crashes=crashes, decode=self._decode, max_message=self._max_message)
+        execution = Execution(
+            delivery,
+            call,
+            task,
+            crashes=crashes,
+            decode=self._decode,
+            max_message=self._max_message,
+            compresses=self._compresses,
+        )
         starts_at_once = execution.runs_once and not call.is_job and not self._held.has_work
         self._held.add(execution)
         if starts_at_once:

@@ -70,6 +70,7 @@ class Execution:
         crashes: number of processes of this worker that have died while they ran this call.
         decode: decodes the content types that this worker accepts.
         max_message: bytes that the encoded value may have.
+        compresses: whether a large value is compressed; that of a job, which is stored, always is.
 
     Attributes:
         runs_once: its delivery is acknowledged at its start, so that it is not run again when its process dies.
@@ -93,11 +94,13 @@ class Execution:
         crashes: int = 0,
         decode: codec.Decode = codec.decode,
         max_message: int = codec.MAX_BODY,
+        compresses: bool = True,
     ) -> None:
         self._decode = decode
         self._max_message = max_message
         # A call encoded as msgpack gets its reply as msgpack, unless that is bytes.
         self._serializer = "msgpack" if call.body.content_type == codec.MSGPACK else None
+        self._compresses = compresses or call.is_job
         self.call = call
         self.task = task
         self.attempt = call.attempt + crashes
@@ -219,7 +222,7 @@ class Execution:
             forked_child.end()
         try:
             serializer = None if isinstance(value, bytes) else self._serializer
-            body = codec.encode(value, serializer, max_size=self._max_message)
+            body = codec.encode(value, serializer, max_size=self._max_message, compresses=self._compresses)
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
@@ -230,7 +233,7 @@ class Execution:
             forked_child.end()
         try:
             serializer = None if isinstance(value, bytes) else self._serializer
-            body = await off_loop.encoded(value, serializer, max_size=self._max_message)
+            body = await off_loop.encoded(value, serializer, max_size=self._max_message, compresses=self._compresses)
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))

@@ -35,6 +35,7 @@ class NestedCalls:
         mailbox: of the I/O thread.
         on_call: called before each call is sent.
         max_message: bytes that the body of a call may have as it travels.
+        compresses: whether large bodies are compressed.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class NestedCalls:
         decode: codec.Decode,
         on_call: Callable[[], None],
         max_message: int = codec.MAX_BODY,
+        compresses: bool = True,
     ) -> None:
         self._caller = Caller(
             worker,
@@ -55,6 +57,7 @@ class NestedCalls:
             consuming=consuming,
             decode=decode,
             max_message=max_message,
+            compresses=compresses,
             max_bytes=MAX_BYTES,
             ack=Delivery.ack,  # replies share the channel of the tasks' calls
         )

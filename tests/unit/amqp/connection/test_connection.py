@@ -19,6 +19,7 @@ from pika.callback import CallbackManager
 from crew.amqp.connection import content_header
 from crew.amqp.connection.channel_codec import CodecChannel
 from crew.amqp.connection.connection import BrokerConnection, check_protocol, open_connection
+from crew.amqp.connection.incoming import Incoming
 from crew.amqp.errors import LinkError, LinkRefused
 
 
@@ -41,22 +42,22 @@ class UnconnectedConnection(BrokerConnection):
     """A connection without channels, and whose socket accepts nothing; records what waits to be written."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._has_sent = self._is_sending_soon = False
         self._is_protocol_checked = True
         self.channels: dict[int, Any] = {}
         self._loop: Any = loop
-        self._incomplete = b""
+        self._incoming = Incoming()
         self.socket: Any = Socket(0)
         self.unwritten = []
-        self.written: list[bytes] = []
+        self.written: list[bytes | memoryview] = []
         self.bytes_received = self.bytes_sent = self.frames_sent = 0
         self.frames: list[Any] = []
 
     def process_frame(self, value: Any) -> None:
         self.frames.append(value)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self.written.append(data)
 
 
@@ -93,7 +94,7 @@ def test_frames_are_decoded_from_pieces_of_any_size(bodies: list[bytes], cuts: l
         connection.on_bytes(piece)
     assert b"".join(map(marshal, connection.frames)) == data
     assert connection.bytes_received == len(data)
-    assert connection._incomplete == b""
+    assert len(connection._incoming) == 0
 
 
 @pytest.mark.gen_test
@@ -239,7 +240,7 @@ class AbortedConnection(BrokerConnection):
     """A connection with one open channel and without a socket; records its faults."""
 
     def __init__(self) -> None:
-        self._incomplete = b""
+        self._incoming = Incoming()
         self._is_protocol_checked = True
         self.bytes_received = self.frames_received = 0
         self.callbacks = CallbackManager()
@@ -311,7 +312,7 @@ def test_a_frame_that_breaks_the_protocol_closes_the_connection(data: bytes, mes
     assert connection.faults[0].startswith("protocol error from the broker, connection closed: ")
     assert message in connection.faults[0]
     assert connection.bodies == []
-    assert connection._incomplete == b""
+    assert len(connection._incoming) == 0
 
 
 def test_messages_of_two_channels_may_be_interleaved() -> None:

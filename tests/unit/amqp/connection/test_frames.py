@@ -78,10 +78,41 @@ def test_an_incomplete_delivery_is_left_to_pika() -> None:
     assert [frames.delivered_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
 
 
-def test_a_body_in_several_frames_is_left_to_pika() -> None:
-    head = a_delivery(b"x" * 10)
-    in_two = head[: -(10 + frames.ENVELOPE)] + frame.Body(1, b"x" * 4).marshal() + frame.Body(1, b"x" * 6).marshal()
-    assert frames.delivered_at(in_two, 0) is None
+def in_frames(body: bytes, *sizes: int) -> bytes:
+    """A delivery of `body` in frames of these sizes."""
+    head, at, pieces = a_delivery(body)[: -(len(body) + frames.ENVELOPE)], 0, []
+    for size in sizes:
+        pieces.append(frame.Body(1, body[at : at + size]).marshal())
+        at += size
+    return head + b"".join(pieces)
+
+
+def test_a_body_in_several_frames_is_decoded_at_any_offset() -> None:
+    data = in_frames(b"0123456789", 4, 4, 2)
+    delivered = frames.delivered_at(b"before" + data, 6)
+    assert delivered is not None
+    assert (delivered.body, delivered.end) == (b"0123456789", 6 + len(data))
+    assert [frames.delivered_at(data[:size], 0) for size in range(7, len(data))] == [None] * (len(data) - 7)
+
+
+def test_a_large_message_is_awaited_for_no_more_bytes_than_it_lacks() -> None:
+    body, largest = bytes(100_000), 30_000
+    data = in_frames(body, 30_000, 30_000, 30_000, 10_000)
+    begin = len(data) - len(body) - 4 * frames.ENVELOPE
+    assert frames.missing_of_delivery(data, 0, largest) == 0
+    for size in (*range(begin, begin + 20), 40_000, *range(begin + 30_000, begin + 30_020), len(data) - 1):
+        missing = frames.missing_of_delivery(data[:size], 0, largest)
+        assert 0 < missing <= len(data) - size
+        assert frames.delivered_at(data[:size], 0) is None
+
+
+def test_a_message_between_whose_frames_others_arrive_is_not_awaited() -> None:
+    whole = in_frames(bytes(100_000), 30_000)
+    for other in (frames.ack(1, 1, multiple=False), frame.Body(2, b"x").marshal(), frame.Body(1, b"").marshal()):
+        assert frames.missing_of_delivery(whole + other, 0, 30_000) == 0
+        assert frames.delivered_at(whole + other, 0) is None
+    assert frames.missing_of_delivery(whole, 0, 29_999) == 0  # a frame is larger than agreed
+    assert frames.missing_of_delivery(in_frames(bytes(10_000), 5_000), 0, 30_000) == 0  # small
 
 
 @pytest.mark.parametrize("inside", [a_delivery()[7:], frames.ack(1, 1, multiple=False)[7:]])

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crew.errors import SerializationError, TooLarge
-from crew.protocol.encoding import codec
+from crew.protocol.encoding import codec, compression
 from crew.protocol.message import Body
 
 KIB, MIB = 1024, 1024 * 1024
@@ -366,7 +366,7 @@ def test_a_body_that_compression_would_not_make_smaller_is_not_compressed() -> N
     assert body.data == noise
 
 
-@pytest.mark.parametrize("size", [1, codec.COMPRESS_ABOVE + 1, codec.QUICK])
+@pytest.mark.parametrize("size", [1, compression.ABOVE + 1, codec.QUICK])
 def test_a_body_that_is_compressed_quickly_is_compressed_on_the_event_loop(size: int) -> None:
     payload = "a" * (size - 2)  # and two quotation marks
     assert codec.encode_on_loop(payload) == codec.encode(payload)

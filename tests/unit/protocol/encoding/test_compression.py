@@ -1,0 +1,79 @@
+"""gzip bodies: isal and Python's zlib behave the same."""
+
+import gzip
+import random
+import tracemalloc
+import zlib
+from typing import Any
+
+import pytest
+
+from crew.errors import SerializationError
+from crew.protocol.encoding import codec, compression
+from crew.protocol.message import Body
+
+MIB = 1024 * 1024
+RANDOM = random.Random(15).randbytes(200_000)
+
+
+@pytest.fixture(params=["zlib", "isal"], autouse=True)
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: Any = zlib if request.param == "zlib" else pytest.importorskip("isal.isal_zlib")
+    monkeypatch.setattr(compression, "_zlib", found)
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"text " * 100_000, RANDOM], ids=["empty", "one", "text", "random"])
+def test_what_one_side_compresses_any_gzip_reads_and_the_reverse(data: bytes) -> None:
+    smaller = compression.compressed(data)
+    assert smaller is None or gzip.decompress(smaller) == data
+    assert compression.decompressed(gzip.compress(data), len(data)) == data
+
+
+def test_a_body_whose_sample_does_not_shrink_is_not_compressed() -> None:
+    assert compression.is_worth_it(b"text " * 100_000)
+    assert not compression.is_worth_it(RANDOM)
+    assert not compression.is_worth_it(b"text " * 100)  # small
+    assert codec.encode(RANDOM) == Body(RANDOM, codec.BYTES)
+
+
+def test_a_body_above_the_limit_of_a_message_is_compressed_in_any_case() -> None:
+    for data in (RANDOM + bytes(10_000), RANDOM + bytes(100_000)):  # the first one is compressed on the loop
+        assert codec.encode(data, compresses=False, max_size=205_000).content_encoding == "gzip"
+        body = codec.encode_on_loop(data, compresses=False, max_size=205_000)
+        if body.to_compress:
+            body = codec.compressed(body, 205_000)
+        assert body == codec.encode(data, max_size=205_000)
+
+
+def test_a_large_body_is_left_as_it_is_where_compression_is_off() -> None:
+    data = b"text " * 100_000
+    assert (
+        codec.encode(data, compresses=False) == codec.encode_on_loop(data, compresses=False) == Body(data, codec.BYTES)
+    )
+
+
+def test_a_bomb_is_refused_before_it_fills_memory() -> None:
+    bomb = gzip.compress(bytes(32 * MIB), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SerializationError, match="decompresses to more than the 1048576 bytes"):
+            compression.decompressed(bomb, MIB)
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{}", "not valid gzip"),
+        (gzip.compress(RANDOM)[:-9], "ends too early"),
+        (gzip.compress(b"a") + b"junk", "bytes after its end"),
+        (gzip.compress(b"a") + gzip.compress(b"b"), "bytes after its end"),
+        (gzip.compress(b"a" * 99)[:-8] + bytes(8), "not valid gzip"),
+    ],
+    ids=["no gzip", "cut off", "junk", "two members", "wrong checksum"],
+)
+def test_invalid_gzip_is_an_error(data: bytes, message: str) -> None:
+    with pytest.raises(SerializationError, match=message):
+        compression.decompressed(data, MIB)
