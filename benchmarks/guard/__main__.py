@@ -31,7 +31,7 @@ WARM_UP: Final = 1.0  # seconds
 
 @click.command(help="Fail if CPU time per call or p50 is more than 5 % worse than at an older commit.")
 @click.option("--base", help="The commit. Default: the merge-base with main, on main HEAD or its parent.")
-@click.option("--seconds", default=0.15, show_default=True, help="Length of one turn; a round has up to eight.")
+@click.option("--seconds", default=0.3, show_default=True, help="Length of one turn; a round has up to eight.")
 @click.option("--rounds", default=LOOKS[-1], show_default=True, help="The most rounds.")
 def main(base: str | None, seconds: float, rounds: int) -> None:
     """Compare the trees."""
