@@ -40,8 +40,7 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; default: "bytes" for bytes, else "json".
         max_size: limit of the encoded body in bytes.
-        compresses: whether a large body is compressed, where a sample of it shrinks. A body above `max_size` is in any
-            case.
+        compresses: whether a large body is compressed, where a sample of it shrinks or it exceeds `max_size`.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
@@ -59,7 +58,15 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
             f"{content_type} cannot carry this payload: {encoders.located(error, payload, encoder)}"
         ) from None
     body = Body(data, content_type)
-    return compressed(body, max_size) if compresses or len(data) > max_size else body
+    return compressed(body, max_size) if compresses else fitting(body, max_size)
+
+
+def encode_for_settings(payload: Any, serializer: str | None, *, max_size: int, compresses: bool) -> Body:
+    """As `encode`, but without `compresses` a large body is compressed if it exceeds `max_size`."""
+    if compresses:
+        return encode(payload, serializer, max_size=max_size)
+    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False)
+    return body if len(body.data) <= max_size else compressed(body, max_size)
 
 
 def encode_on_loop(
@@ -68,6 +75,9 @@ def encode_on_loop(
     """As `encode`, but a body of more than `QUICK` bytes is not compressed yet: see `Body.to_compress`.
 
     For event loops: they do not encode in a thread, because their code may change the payload meanwhile.
+
+    Args:
+        compresses: as for `encode_for_settings`.
     """
     if type(payload) is Body:
         return fitting(payload, max_size)
@@ -216,8 +226,8 @@ def _content_type(payload: Any, serializer: str | None) -> str:
 
 
 def _packed(body: Body, max_size: int) -> Body:
-    """Compress `body` where a sample of it shrinks, or where it exceeds the limit otherwise."""
-    if compression.is_worth_it(body.data) or len(body.data) > max_size:
+    """Compress a large `body` where a sample of it shrinks, or where it exceeds the limit otherwise."""
+    if compression.is_large(body.data) and (len(body.data) > max_size or compression.shrinks(body.data)):
         smaller = compression.compressed(body.data)
         if smaller is not None:
             return Body(smaller, body.content_type, compression.GZIP)

@@ -34,10 +34,13 @@ def compressed(data: bytes) -> bytes | None:
     return smaller if len(smaller) < len(data) else None
 
 
-def is_worth_it(data: bytes) -> bool:
-    """Whether `data` is large, and a sample of it shrinks: compressing random bytes or a picture takes time in vain."""
-    if len(data) <= ABOVE:
-        return False
+def is_large(data: bytes) -> bool:
+    """Whether compressing `data` may be worth its time."""
+    return len(data) > ABOVE
+
+
+def shrinks(data: bytes) -> bool:
+    """Whether a sample of the large `data` shrinks: compressing random bytes or a picture takes time in vain."""
     step = (len(data) - _SAMPLE) // (_SAMPLES - 1)
     sample = b"".join(data[at : at + _SAMPLE] for at in range(0, step * _SAMPLES, step))
     return len(_zlib.compress(sample, _LEVEL, wbits=_WBITS)) < WORTH * len(sample)

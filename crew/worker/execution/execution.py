@@ -222,7 +222,7 @@ class Execution:
             forked_child.end()
         try:
             serializer = None if isinstance(value, bytes) else self._serializer
-            body = codec.encode(value, serializer, max_size=self._max_message, compresses=self._compresses)
+            body = codec.encode_for_settings(value, serializer, max_size=self._max_message, compresses=self._compresses)
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))

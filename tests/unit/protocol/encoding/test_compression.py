@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crew.errors import SerializationError
+from crew.errors import SerializationError, TooLarge
 from crew.protocol.encoding import codec, compression
 from crew.protocol.message import Body
 
@@ -30,19 +30,21 @@ def test_what_one_side_compresses_any_gzip_reads_and_the_reverse(data: bytes) ->
 
 
 def test_a_body_whose_sample_does_not_shrink_is_not_compressed() -> None:
-    assert compression.is_worth_it(b"text " * 100_000)
-    assert not compression.is_worth_it(RANDOM)
-    assert not compression.is_worth_it(b"text " * 100)  # small
+    assert compression.shrinks(b"text " * 100_000)
+    assert not compression.shrinks(RANDOM)
+    assert not compression.is_large(b"text " * 100)
     assert codec.encode(RANDOM) == Body(RANDOM, codec.BYTES)
 
 
 def test_a_body_above_the_limit_of_a_message_is_compressed_in_any_case() -> None:
     for data in (RANDOM + bytes(10_000), RANDOM + bytes(100_000)):  # the first one is compressed on the loop
-        assert codec.encode(data, compresses=False, max_size=205_000).content_encoding == "gzip"
+        assert codec.encode_for_settings(data, None, compresses=False, max_size=205_000).content_encoding == "gzip"
         body = codec.encode_on_loop(data, compresses=False, max_size=205_000)
         if body.to_compress:
             body = codec.compressed(body, 205_000)
         assert body == codec.encode(data, max_size=205_000)
+        with pytest.raises(TooLarge):
+            codec.encode(data, compresses=False, max_size=205_000)
 
 
 def test_a_large_body_is_left_as_it_is_where_compression_is_off() -> None:

@@ -205,17 +205,22 @@ class Orders(RuleBasedStateMachine):
         if not self.is_connected():
             self.lose_connection()
         held = self.worker.executor.held
-        while held._deliveries:
-            self.loop.run_until_complete(until(lambda: held.has_work))  # a redelivery waits for the crash count
-            while held.has_work:
+        while held.has_work or held._deliveries:
+            self.loop.run_until_complete(until(self.has_next_end, timeout=5))
+            if held.has_work:
                 self.end(0, is_reported=True)
-            self.confirm()
         assert all(one.result is not None for one in self.ended)
         answered = {reply.id for reply in self.replies()} | self.published_again()
         requeued = {id for delivery, id in self.deliveries.items() if delivery.tag in self.worker.channel.requeued}
         assert set(self.calls) == answered | requeued
         self.do(self.worker.consumer.stop)
         self.loop.close()
+
+    def has_next_end(self) -> bool:
+        """Whether an execution can end now, or nothing is held any more: redeliveries wait for the crash count."""
+        self.worker.publishing.confirm_all()
+        held = self.worker.executor.held
+        return held.has_work or not held._deliveries
 
     def published_again(self) -> set[str | None]:
         """Ids of the calls that were published again."""
