@@ -49,6 +49,7 @@ async def test_a_message_larger_than_the_setting_is_refused_by_its_sender(
     assert "closed it" not in worker.output
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("compression", ["always", "never"])
 @pytest.mark.gen_test(timeout=60)
 async def test_the_event_loop_runs_while_a_large_payload_is_compressed(
@@ -72,6 +73,7 @@ async def test_the_event_loop_runs_while_a_large_payload_is_compressed(
         assert max(late) <= 0.1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("compression", ["always", "never"])
 @pytest.mark.gen_test(timeout=60)
 async def test_fifty_large_calls_delay_neither_timers_nor_heartbeats(
