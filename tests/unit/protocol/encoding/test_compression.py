@@ -36,6 +36,29 @@ def test_a_body_whose_sample_does_not_shrink_is_not_compressed() -> None:
     assert codec.encode(RANDOM) == Body(RANDOM, codec.BYTES)
 
 
+def test_a_body_of_32_kib_is_not_large() -> None:
+    assert not compression.is_large(bytes(32 * 1024))
+    assert compression.is_large(bytes(32 * 1024 + 1))
+
+
+def test_random_bytes_have_no_smaller_form() -> None:
+    assert compression.compressed(RANDOM) is None
+
+
+def test_the_sample_is_four_pieces_that_are_spread_over_the_body() -> None:
+    piece, body = 4 * 1024, len(RANDOM)
+    sampled, others = bytearray(RANDOM), bytearray(body)
+    for at in (0, (body - piece) // 3, (body - piece) // 3 * 2, (body - piece) // 3 * 3):
+        sampled[at : at + piece] = bytes(piece)
+        others[at : at + piece] = RANDOM[at : at + piece]
+    assert compression.shrinks(bytes(sampled))
+    assert not compression.shrinks(bytes(others))
+    # A piece at the wrong place is seen where three others do not shrink enough alone.
+    first = bytearray(RANDOM)
+    first[:piece] = bytes(piece)
+    assert not compression.shrinks(bytes(first))
+
+
 def test_a_body_above_the_limit_of_a_message_is_compressed_in_any_case() -> None:
     for data in (RANDOM + bytes(10_000), RANDOM + bytes(100_000)):  # the first one is compressed on the loop
         assert codec.encode_for_settings(data, None, compresses=False, max_size=205_000).content_encoding == "gzip"
