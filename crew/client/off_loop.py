@@ -58,9 +58,11 @@ async def checked(body: Body, decode: codec.Decode = codec.decode) -> None:
     await run(codec.check, body, decode, is_large=codec.is_large(body))
 
 
-async def packed(body: Body) -> Body:
-    """Compress `body` if it is large, and that makes it smaller."""
-    return await start(codec.packed, body) if codec.is_large(body) else body
+async def packed(body: Body, max_size: int, *, compresses: bool) -> Body:
+    """Compress the plain `body` as `codec.encode_for_settings` does."""
+    if not (codec.is_large(body) and (compresses or len(body.data) > max_size)):
+        return body
+    return await start(codec.packed, body, max_size)
 
 
 async def encoded(payload: Any, serializer: str | None, *, max_size: int, compresses: bool = True) -> Body:

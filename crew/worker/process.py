@@ -383,7 +383,7 @@ class WorkerProcess:
         """Publish an event for `context.pubsub.publish`, in the thread of a task."""
         event = Event(
             topic=topology.check_topic(topic),
-            body=codec.encode(
+            body=codec.encode_for_settings(
                 message,
                 serializer,
                 max_size=self._options.broker.max_message,

@@ -49,6 +49,24 @@ async def test_a_message_larger_than_the_setting_is_refused_by_its_sender(
     assert "closed it" not in worker.output
 
 
+@pytest.mark.gen_test(timeout=30)
+async def test_a_message_that_compression_makes_small_enough_is_compressed_with_every_setting(
+    broker_url: str, prefix: str, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"CREW_MAX_MESSAGE": str(LIMIT), "CREW_COMPRESSION": "never"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    processes.python(LARGE, environment=variables).says("serving")
+    text = "text " * LIMIT
+    events: list[Any] = []
+    async with Client(broker_url) as client:
+        await client.subscribe(prefix + "relayed", lambda event: events.append(event.payload)).ready()
+        assert await client.call(prefix + "echo", text) == text
+        await client.call(prefix + "relay", text)
+        await client.publish(prefix + "relayed", text)
+        await until(lambda: events == [text, text])
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("compression", ["always", "never"])
 @pytest.mark.gen_test(timeout=60)

@@ -32,5 +32,10 @@ def publish(size):
     context.pubsub.publish("large", os.urandom(size))
 
 
+@Task(PREFIX + "relay")
+def relay(data):
+    context.pubsub.publish(PREFIX + "relayed", data)
+
+
 if __name__ == "__main__":
     run()

@@ -63,7 +63,7 @@ class ForkedRuns:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
-        """End a child when a test fails: nobody reads a report about it."""
+        """End a child when a test fails: no report about it is needed."""
         if self._is_child and call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
             os._exit(KILLED)
 

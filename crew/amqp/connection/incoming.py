@@ -16,7 +16,7 @@ class Incoming:
         return f"<Incoming: {self._size} of at least {self._enough} bytes>"
 
     def add(self, data: bytes) -> bytes:
-        """Return what was kept and `data`; b"" while that is not enough, as `keep` was told."""
+        """Return what was kept and `data`; b"" until as many bytes have arrived as `keep` waits for."""
         if not self._size:
             return data
         self._pieces.append(data)

@@ -107,7 +107,7 @@ class Declarations:
     async def renew(self) -> None:
         """Declare exchanges and bindings again: only a deleted queue is reported by the broker. Raise LinkError."""
         renewed = [item for item in self._items if isinstance(item, Exchange | Binding)]
-        await self._declare_over_one_channel(collections.deque(renewed))  # nobody waits for it
+        await self._declare_over_one_channel(collections.deque(renewed))  # no start waits for it
 
     async def renew_until(self, ended: "asyncio.Future[LinkError]") -> LinkError:
         """Renew them at intervals until the connection has closed; return why it has closed."""

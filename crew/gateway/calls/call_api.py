@@ -119,7 +119,7 @@ class CallHandler(BodyMixin, ValueResponseMixin, AbandonMixin, ProblemMixin):
             await off_loop.checked(body, self.client.decode)
         except SerializationError as error:
             raise RequestRefused(400, str(error), name="bad-body") from None
-        return await off_loop.packed(body) if self.client.compresses else body
+        return await off_loop.packed(body, self.client.max_message, compresses=self.client.compresses)
 
     def _call_options(self) -> dict[str, Any]:
         """The options of the call, from the query."""

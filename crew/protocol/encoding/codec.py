@@ -63,10 +63,8 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
 
 def encode_for_settings(payload: Any, serializer: str | None, *, max_size: int, compresses: bool) -> Body:
     """As `encode`, but without `compresses` a large body is compressed if it exceeds `max_size`."""
-    if compresses:
-        return encode(payload, serializer, max_size=max_size)
-    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False)
-    return body if len(body.data) <= max_size else compressed(body, max_size)
+    body = encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses)
+    return compressed(body, max_size) if body.to_compress else body
 
 
 def encode_on_loop(
@@ -91,7 +89,7 @@ def encode_on_loop(
 
 def compressed(body: Body, max_size: int) -> Body:
     """Finish the body of `encode_on_loop`; raise TooLarge where it has more than `max_size` bytes."""
-    return fitting(_packed(body, max_size), max_size)
+    return fitting(packed(body, max_size), max_size)
 
 
 def fitting(body: Body, max_size: int) -> Body:
@@ -150,9 +148,13 @@ def without_mark(body: Body) -> Body:
     return body
 
 
-def packed(body: Body) -> Body:
-    """Compress `body` as `encode` does: where it is large and becomes smaller."""
-    return _packed(body, sys.maxsize)
+def packed(body: Body, max_size: int) -> Body:
+    """Compress a large `body` where a sample of it shrinks, or where it exceeds `max_size` otherwise."""
+    if compression.is_large(body.data) and (len(body.data) > max_size or compression.shrinks(body.data)):
+        smaller = compression.compressed(body.data)
+        if smaller is not None:
+            return Body(smaller, body.content_type, compression.GZIP)
+    return Body(body.data, body.content_type)
 
 
 def unpacked(body: Body, max_size: int = MAX_DECOMPRESSED) -> Body:
@@ -223,15 +225,6 @@ def _content_type(payload: Any, serializer: str | None) -> str:
         return SERIALIZERS[serializer]
     except (KeyError, TypeError):
         raise ValueError(f"serializer must be one of {', '.join(SERIALIZERS)}, not {brief(serializer)}") from None
-
-
-def _packed(body: Body, max_size: int) -> Body:
-    """Compress a large `body` where a sample of it shrinks, or where it exceeds the limit otherwise."""
-    if compression.is_large(body.data) and (len(body.data) > max_size or compression.shrinks(body.data)):
-        smaller = compression.compressed(body.data)
-        if smaller is not None:
-            return Body(smaller, body.content_type, compression.GZIP)
-    return Body(body.data, body.content_type)
 
 
 def _decompressed(body: Body, max_size: int) -> bytes:

@@ -242,7 +242,7 @@ class TaskConsumer:
         if state.settlement is not OPEN or not state.decisions:
             return
         result = state.decisions[0].result
-        if (result.outcome is None or result.retry_after is not None) and execution in self._held:
+        if result.runs_again and execution in self._held:
             return
         self._settlement.settle(execution, result)
 

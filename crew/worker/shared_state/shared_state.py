@@ -65,10 +65,8 @@ class SharedState:
                 else:
                     _LENGTH.pack_into(self._memory, self._lost_calls_at + slot * _LOST_CALL.size, 0)
                 execution.slot = slot
-                key = execution.call.key.encode()
-                if len(key) > _KEY:
-                    key = _digest(key)
-                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, execution.times.limit or 0.0)
+                key, limit = _key(execution.call.key), execution.times.limit
+                _SLOT.pack_into(self._memory, slot * _SLOT.size, key, limit or 0.0)
 
     def note_limit(self, execution: "Execution") -> None:
         """Record the new limit of `execution`."""
@@ -227,8 +225,6 @@ class SharedState:
 
 def _key(call: str) -> bytes:
     raw = call.encode()
-    return raw.ljust(_KEY, b"\0") if len(raw) <= _KEY else _digest(raw)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.blake2b(key, digest_size=_KEY).digest()
+    if len(raw) > _KEY:
+        raw = hashlib.blake2b(raw, digest_size=_KEY).digest()
+    return raw.ljust(_KEY, b"\0")
