@@ -21,6 +21,7 @@ import msgspec
 import payloads
 import slow_link
 from process import Process
+from rpc import private_node
 
 from crew import settings
 
@@ -142,19 +143,12 @@ def broker(url: str | None, rate: str | None) -> Iterator[str]:
     if url:
         yield settings.load(url).urls[0]
         return
-    with tempfile.TemporaryDirectory() as folder:
-        if rate:
-            with slow_link.broker(Path(folder), rate) as found:
-                yield found
-            return
-        from crew.cli.broker.node import Node
-
-        node = Node(Path(folder))
-        node.start()
-        try:
-            yield node.url
-        finally:
-            node.stop()
+    if not rate:
+        with private_node() as found:
+            yield found
+        return
+    with tempfile.TemporaryDirectory() as folder, slow_link.broker(Path(folder), rate) as found:
+        yield found
 
 
 if __name__ == "__main__":

@@ -166,6 +166,13 @@ def broker(url: str | None) -> Iterator[str]:
         return
     if url:
         raise click.ClickException(f"no broker is reachable at {settings.redacted((found,))}")
+    with private_node() as own:
+        yield own
+
+
+@contextlib.contextmanager
+def private_node() -> Iterator[str]:
+    """The URL of a private node, which stops at the end of the block."""
     from crew.cli.broker.node import Node
 
     with tempfile.TemporaryDirectory() as folder:
