@@ -23,9 +23,9 @@ from tests.support.certificates import Certificates
 # A process that stops the node when its standard input ends. That is the end of the tests, also by a kill or a timeout.
 STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
 
-# For each queue, its name and the number of messages in it, each on a line.
-_MESSAGES = """lists:flatten([io_lib:format("~s~n~w~n", [element(4, Name), Messages]) ||
-    [{name, Name}, {messages, Messages}] <- rabbit_amqqueue:info_all(<<"/">>, [name, messages])])."""
+# For each queue of a virtual host, its name and the number of messages in it, each on a line.
+_DEPTHS = """lists:flatten([io_lib:format("~s~n~w~n", [element(4, Name), Messages]) ||
+    [{name, Name}, {messages, Messages}] <- rabbit_amqqueue:info_all(<<"%s">>, [name, messages])])."""
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}  # permissions of a user on a virtual host
 
 
@@ -85,11 +85,11 @@ def evaluate(node: Node, node_folder: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def messages(evaluate: Callable[[str], str]) -> Callable[[], dict[str, int]]:
-    """Returns the number of messages in each queue of the default virtual host, also in exclusive queues."""
+def depths(evaluate: Callable[[str], str]) -> Callable[..., dict[str, int]]:
+    """Counts the messages in each queue of a virtual host, delivered or not, also in exclusive queues."""
 
-    def count() -> dict[str, int]:
-        lines = json.loads(evaluate(_MESSAGES)).splitlines()
+    def count(vhost: str = "/") -> dict[str, int]:
+        lines = json.loads(evaluate(_DEPTHS % vhost)).splitlines()
         return dict(zip(lines[::2], map(int, lines[1::2]), strict=True))
 
     return count
