@@ -27,7 +27,7 @@ RECORDED = "stats"  # mutmut's word: run the originals, and record their calls
 SURVIVED, KILLED = 0, 1  # exit statuses of a child
 AT_ONCE = os.cpu_count() or 1  # children: a mutant that waits for something should not keep the others waiting
 CPU_LIMIT = 1.0  # seconds of CPU time for a mutant that loops, plus five times that of its tests
-WAIT_LIMIT = 60.0  # seconds for a mutant that waits, plus a hundred times that CPU time: the machine may be busy
+WAIT_LIMIT = 20.0  # seconds for a mutant that waits, plus a hundred times that CPU time: the machine may be busy
 
 Tests = dict[pytest.Item, float]  # tests that reach a function, with their CPU time in seconds
 
