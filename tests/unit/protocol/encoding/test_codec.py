@@ -286,8 +286,9 @@ def test_the_serializers_text_and_bytes_accept_no_other_type(serializer: str, va
 
 @pytest.mark.parametrize("serializer", ["pickle", "", "JSON", 7, ["json"]])
 def test_a_serializer_that_does_not_exist_is_a_value_error(serializer: Any) -> None:
-    with pytest.raises(ValueError, match="serializer must be one of json, msgpack, text, bytes"):
+    with pytest.raises(ValueError, match="serializer must be one of json, msgpack, text, bytes") as refused:
         codec.encode(None, serializer)
+    assert str(refused.value).endswith(f", not {serializer!r}")
 
 
 @given(

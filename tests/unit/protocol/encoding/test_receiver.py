@@ -80,6 +80,13 @@ def test_a_body_is_decompressed_up_to_a_size() -> None:
         codec.unpacked(Body(b"x", codec.TEXT, "gzip"))
 
 
+def test_a_body_that_is_large_or_compressed_should_be_decoded_in_a_thread() -> None:
+    assert not codec.is_large(Body(bytes(codec.LARGE), codec.BYTES))
+    assert not codec.is_large(Body(b"", codec.JSON, "identity"))
+    assert codec.is_large(Body(bytes(codec.LARGE + 1), codec.BYTES))
+    assert codec.is_large(Body(b"", codec.JSON, "gzip"))
+
+
 def test_json_text_is_decoded_without_a_body() -> None:
     assert codec.from_json(MARK + b'{"a": [1]}') == {"a": [1]}
     with pytest.raises(SerializationError, match="not valid application/json"):
