@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ NO_MUTANT = ""
 RECORDED = "stats"  # mutmut's word: run the originals, and record their calls
 SURVIVED, KILLED = 0, 1  # exit statuses of a child
 AT_ONCE = os.cpu_count() or 1  # children: a mutant that waits for something should not keep the others waiting
-CPU_LIMIT = 1.0  # seconds of CPU time for a mutant that loops, plus five times that of its tests
+CPU_LIMIT = 1.0  # seconds of CPU time for a mutant that loops, plus five times that of its test
 WAIT_LIMIT = 20.0  # seconds for a mutant that waits, plus a hundred times that CPU time: the machine may be busy
 
 Tests = dict[pytest.Item, float]  # tests that reach a function, with their CPU time in seconds
@@ -89,10 +89,9 @@ class ForkedRuns:
             return child
         try:
             self._is_child = True
-            limit(sum(tests.values()))
             hide_output()
             trampoline.set_mutant_under_test(mutant)
-            for _ in in_turn(sorted(tests, key=lambda test: tests[test])):
+            for _ in in_turn(sorted(tests, key=lambda test: tests[test]), lambda test: limit(tests[test])):
                 pass
             os._exit(SURVIVED)
         finally:
@@ -113,9 +112,12 @@ def tests_by_function(items: list[pytest.Item]) -> defaultdict[str, Tests]:
     return tests
 
 
-def in_turn(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, float]]:
-    """Run tests; yields each with its CPU time in seconds."""
+def in_turn(
+    items: Sequence[pytest.Item], prepare: Callable[[pytest.Item], None] = lambda item: None
+) -> Iterator[tuple[pytest.Item, float]]:
+    """Run tests, each after `prepare`; yields each with its CPU time in seconds."""
     for item, following in zip(items, [*items[1:], None], strict=True):
+        prepare(item)
         before = time.process_time()
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         yield item, time.process_time() - before
@@ -131,11 +133,11 @@ def forget_cached_results() -> None:
 
 
 def limit(seconds: float) -> None:
-    """End this process with a signal if it takes much longer than the originals, which took `seconds` of CPU time."""
+    """End this process with a signal if a test takes much longer than with the original: `seconds` of CPU time."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, WAIT_LIMIT + 100 * seconds)
-    cpu = math.ceil(CPU_LIMIT + 5 * seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+    cpu = math.ceil(time.process_time() + CPU_LIMIT + 5 * seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def hide_output() -> None:
