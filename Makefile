@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
-        bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-startup interrupts clean
+        bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-prefetch bench-startup interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -98,6 +98,9 @@ bench-jobs: .venv/installed rabbitmq-unless-url ## measure jobs per second, and 
 
 bench-bodies: .venv/installed ## measure calls with large bodies, compared with bare pika
 	@$(PYTHON) benchmarks/bodies.py
+
+bench-prefetch: .venv/installed rabbitmq-unless-url ## measure throughput and the wait of urgent calls, with adaptive and fixed prefetch
+	@$(PYTHON) benchmarks/prefetch.py
 
 bench-startup: .venv/installed rabbitmq-unless-url ## measure imports, the start of workers with one and many tasks, and idle memory
 	@$(PYTHON) benchmarks/startup.py

@@ -78,10 +78,10 @@ def decode(data: bytes, budget: Budget, *, keeps: bool = True) -> Any:
 
 def is_too_deep(data: bytes, depth: int) -> bool:
     """Whether the JSON text `data` has more levels than `depth`; fast where it has few brackets."""
-    if len(data) <= 2 * depth or data.count(b"[") + data.count(b"{") <= depth:
+    if len(data) <= 2 * depth:
         return False
-    brackets = _collapsed(data.translate(None, _NOT_BRACKETS))
-    if len(brackets) <= depth - 8:
+    brackets = data.translate(None, _NOT_BRACKETS)  # one pass: counting two kinds of brackets takes two
+    if len(brackets) <= depth or len(_collapsed(brackets)) <= depth - 8:
         return False
     level = 0
     for bracket in _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS):  # without brackets in strings
@@ -245,7 +245,8 @@ class _Text:
 
     def _string(self) -> Any:
         """Decode a string, which may be long."""
-        match = _WHOLE_STRING.match(self._data, self._at, self._at + PIECE)
+        has_end = self._data.find(b'"', self._at + 1, self._at + PIECE) >= 0  # a long string mostly has none so near
+        match = _WHOLE_STRING.match(self._data, self._at, self._at + PIECE) if has_end else None
         if match is not None:
             self._budget.take(0, len(match[0]) * width(match[0]))
             self._at = match.end()

@@ -25,6 +25,8 @@ _CONTAINERS: Final = frozenset({list, dict})
 _ASTRAL: Final = bytes(range(0xF0, 0x100))  # the first bytes, in UTF-8, of characters beyond U+FFFF
 ELEMENT: Final = 100  # bytes of memory for one element, with its share of the container; measured: 30 to 110
 
+_are_frozen = False  # whether the application has had frozen objects: see `_has_frozen_objects`
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The limits of a receiver.
@@ -164,7 +166,18 @@ def without_collection() -> Iterator[None]:
         gc.disable()
         yield
     finally:
-        if gc.get_freeze_count() < FROZEN_BY_PYTHON:
+        if not _has_frozen_objects():
             gc.freeze()
             gc.unfreeze()
         gc.enable()  # last: with the next allocation CPython 3.12 would scan all of them
+
+
+def _has_frozen_objects() -> bool:
+    """Whether the application has ever had frozen objects here: each worker process has them.
+
+    Python counts all of them one by one, which takes milliseconds in a worker. So the count stops with the first one
+    that is large.
+    """
+    global _are_frozen  # of the process, as the objects are
+    _are_frozen = _are_frozen or gc.get_freeze_count() >= FROZEN_BY_PYTHON
+    return _are_frozen

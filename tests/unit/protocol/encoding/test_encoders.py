@@ -152,15 +152,15 @@ def test_text_and_bytes_are_refused_as_a_whole(encode: Any, payload: Any, reason
 def test_records_are_plain() -> None:
     assert len(encoders.encode_json(ROWS)) > encoders.WIDE_ABOVE
     values: list[Any] = [*VALUES, ROWS, {"rows": ROWS}, [[[]]], (1, 2), [{}, [], (), *SCALARS]]
-    assert all(map(encoders.is_plain, values))
+    assert all(encoders.is_plain(value, encoders.encode_json(value)) for value in values)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
 @pytest.mark.parametrize("value", [b"bytes", {1}, NAN, INFINITE, NOW, {1: 2}, {Text("a"): 1}, Text("b")], ids=repr)
 def test_one_value_that_would_not_arrive_as_it_is_is_found_in_a_large_payload(place: Any, value: Any) -> None:
-    assert not encoders.is_plain(place(value))
+    assert not encoders.is_plain(place(value), b"null")
     payload = [*ROWS, place(value)]
-    assert not encoders.is_plain(payload)
+    assert not encoders.is_plain(payload, b"null")
     with pytest.raises(encoders.REFUSALS):
         encoders.encode_json(payload)
 
@@ -173,3 +173,8 @@ def test_the_place_of_a_refused_value_in_a_large_payload_is_named() -> None:
 def test_subclasses_of_containers_arrive_as_plain_ones_in_a_large_payload() -> None:
     payload = [*ROWS, collections.OrderedDict(b=1, a=2), collections.Counter("aab")]
     assert codec.decode(codec.encode(payload, "json"))[500:] == [{"b": 1, "a": 2}, {"a": 2, "b": 1}]
+
+
+def test_messagepack_carries_numbers_that_are_not_finite_in_a_large_payload() -> None:
+    payload = [*ROWS, float("inf"), "null"]
+    assert codec.decode(codec.encode(payload, "msgpack"))[500:] == [float("inf"), "null"]
