@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
-        bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-startup interrupts clean
+        bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-startup bench-scale interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -101,6 +101,9 @@ bench-bodies: .venv/installed ## measure calls with large bodies, compared with 
 
 bench-startup: .venv/installed rabbitmq-unless-url ## measure imports, the start of workers with one and many tasks, and idle memory
 	@$(PYTHON) benchmarks/startup.py
+
+bench-scale: .venv/installed rabbitmq ## measure how costs grow; PART=restart for one part; CREW_RABBITMQ for another RabbitMQ
+	@PYTHONPATH=benchmarks:$$PYTHONPATH $(PYTHON) -m scale $(addprefix --part ,$(PART))
 
 interrupts: .venv/installed rabbitmq-unless-url ## measure how soon hanging tasks are interrupted
 	@$(PYTHON) benchmarks/interrupt.py

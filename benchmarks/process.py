@@ -37,6 +37,7 @@ class Process:
         profile: file for the profile of a worker, or "".
         tree: folder from which it imports crew; default: as this process.
         python: interpreter; default: that of this process.
+        environment: additional variables.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Process:
         profile: str = "",
         tree: Path | None = None,
         python: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._script = script
         self._popen = subprocess.Popen(
@@ -59,6 +61,7 @@ class Process:
                 "CREW_AMQP_URL": url,
                 "CREW_BENCHMARK_PROFILE": profile,
                 **({"PYTHONPATH": str(tree)} if tree else {}),
+                **(environment or {}),
             },
         )
 

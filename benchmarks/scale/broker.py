@@ -1,0 +1,76 @@
+"""The private broker of a part: one node in a temporary folder, its CPU time and its memory."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from process import cpu_of, descendants_of, memory_of
+
+from crew.cli.broker.node import Node
+
+ROOT: Final = Path(__file__).parents[2]
+START_TIMEOUT: Final = 300.0  # seconds; a node with many queues and messages recovers for long after a crash
+
+
+class Restart(NamedTuple):
+    """Seconds from the start of a killed node until it accepts connections, and its CPU seconds until then."""
+
+    seconds: float
+    cpu: float
+
+
+class Broker:
+    """A running private node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @property
+    def url(self) -> str:
+        """Its AMQP URL."""
+        return self._node.url
+
+    @property
+    def version(self) -> str:
+        """Its version, like "3.10.8"."""
+        return self._node.ctl("version").strip()
+
+    def cpu(self) -> float:
+        """CPU seconds that it has used since its start."""
+        pid = self._node.pid
+        return sum(map(cpu_of, (pid, *descendants_of(pid)))) if pid else 0.0
+
+    def memory(self) -> float:
+        """MiB of its resident set."""
+        pid = self._node.pid
+        return memory_of(pid).rss if pid else 0.0
+
+    def kill(self) -> None:
+        """Kill it, as a crash would."""
+        self._node.kill()
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._node.stop(START_TIMEOUT)
+
+    def start(self) -> Restart:
+        """Start it again after `kill` or `stop`, and wait until it accepts connections."""
+        begin = time.perf_counter()
+        self._node.start(START_TIMEOUT)
+        return Restart(time.perf_counter() - begin, self.cpu())
+
+
+@contextlib.contextmanager
+def private_broker() -> Iterator[Broker]:
+    """A new node; it and its data are gone after the block."""
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix=".bench-") as folder:  # /tmp may be memory
+        node = Node(Path(folder))
+        try:
+            node.start(START_TIMEOUT)
+            yield Broker(node)
+        finally:
+            node.kill()  # its data are not needed any more
+            node.stop()

@@ -1,0 +1,57 @@
+"""Cost of a call against the number of gateways; all together always have the same number of calls in flight."""
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from load import Measurement
+from process import Process
+from scale.broker import private_broker
+from scale.calls import BROKER, CLIENT, COSTS, MANY, RATE, WORKER
+from scale.curve import Column, Curve
+
+COUNTS: Final = (1, 2, 4, 8)
+MEMORY: Final = Column("broker grows, MiB a gateway", 1)
+P50: Final = Column("slowest p50, ms", 1)
+SPREAD: Final = Column("slowest / fastest gateway, calls", 2)
+
+
+def measure(rounds: int, seconds: float) -> list[Curve]:
+    """The first gateways of eight, in turns. A gateway is a process with a client; HTTP would only add its own cost."""
+    curve = Curve("Gateways", "gateways", (RATE, P50, SPREAD, *COSTS, MEMORY))
+    with private_broker() as broker, contextlib.ExitStack() as stack:
+        worker = Process("echo_worker.py", "--processes", "1", "--logging", "warning", url=broker.url)
+        stack.callback(worker.stop)
+        clients: list[Process] = []
+        for count in COUNTS:
+            before, new = broker.memory(), count - len(clients)
+            for _ in range(new):
+                clients.append(Process("echo_client.py", "--persistent", url=broker.url))
+                stack.callback(clients[-1].stop)
+                clients[-1].wait_ready()
+            curve.add(str(count), {MEMORY.name: (broker.memory() - before) / new})
+        together(clients, seconds)
+        for number in range(rounds):
+            for count in COUNTS[:: 1 if number % 2 == 0 else -1]:
+                of_worker, of_broker = worker.cpu(), broker.cpu()
+                measured = together(clients[:count], seconds)
+                calls = [one["calls"] for one in measured]
+                curve.add(
+                    str(count),
+                    {
+                        RATE.name: sum(one["calls"] / one["seconds"] for one in measured),
+                        P50.name: max(one["p50"] for one in measured) * 1e3,
+                        SPREAD.name: min(calls) / max(calls),
+                        CLIENT.name: sum(one["cpu"] for one in measured) / sum(calls) * 1e6,
+                        WORKER.name: (worker.cpu() - of_worker) / sum(calls) * 1e6,
+                        BROKER.name: (broker.cpu() - of_broker) / sum(calls) * 1e6,
+                    },
+                )
+    return [curve]
+
+
+def together(clients: Sequence[Process], seconds: float) -> list[Measurement]:
+    """Load from several clients at the same time."""
+    with ThreadPoolExecutor(len(clients)) as threads:
+        return list(threads.map(lambda client: client.order(seconds, MANY // len(clients)), clients))

@@ -1,0 +1,42 @@
+"""What priority levels cost the broker: to declare a queue, to keep it, and for each message; and one queue or many."""
+
+from typing import Final
+
+from scale import queues
+from scale.broker import private_broker
+from scale.curve import Column, Curve
+from scale.messages import through
+
+DECLARED: Final = 200  # queues of each kind
+SPREADS: Final = (1, DECLARED)  # queues through which the messages go
+
+DECLARE: Final = Column("declare, broker's CPU ms a queue", 2, is_cost=True)
+AGAIN: Final = Column("declare again, broker's CPU ms a queue", 2, is_cost=True)
+MEMORY: Final = Column("memory, KiB a queue")
+MESSAGE: Final = {
+    count: Column(f"a message through {count} queues, broker's CPU µs", is_cost=True) for count in SPREADS
+}
+
+
+def measure(rounds: int, seconds: float) -> list[Curve]:
+    """All kinds of queues in one broker take turns."""
+    columns = (DECLARE, AGAIN, MEMORY, *MESSAGE.values())
+    curve = Curve("Priority levels of a queue", "queue", columns, is_ordered=False)
+    numbers = range(DECLARED)
+    with private_broker() as broker:
+        for kind in queues.KINDS:
+            cpu, memory = broker.cpu(), broker.memory()
+            queues.declare(broker, kind, numbers)
+            declared, memory = broker.cpu() - cpu, broker.memory() - memory
+            cpu = broker.cpu()
+            queues.declare(broker, kind, numbers)
+            again = broker.cpu() - cpu
+            curve.add(kind, {DECLARE.name: declared / DECLARED * 1e3, AGAIN.name: again / DECLARED * 1e3})
+            curve.add(kind, {MEMORY.name: memory * 1024 / DECLARED})
+        for _ in range(rounds):
+            for spread, column in MESSAGE.items():
+                for kind in queues.KINDS:
+                    cpu = broker.cpu()
+                    count = through(broker.url, [queues.name(kind, number) for number in range(spread)], seconds)
+                    curve.add(kind, {column.name: (broker.cpu() - cpu) / count * 1e6})
+    return [curve]
