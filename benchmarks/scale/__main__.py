@@ -19,6 +19,7 @@ from typing import Final
 import click
 from scale.broker import ROOT, private_broker
 from scale.curve import Curve
+from scale.options import Options
 from scale.report import LEGEND, markdown, write
 
 JSON: Final = ROOT / "build" / "scale.json"
@@ -29,10 +30,12 @@ PARTS: Final = ("tasks", "workers", "in_flight", "depth", "levels", "restart", "
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only this part; may be repeated.")
 @click.option("--rounds", default=5, show_default=True, help="Turns of each point.")
 @click.option("--seconds", default=0.7, show_default=True, help="Length of one measurement.")
+@click.option("--at-most", type=int, help="Leave out points above this number, like the depth of 1,000,000.")
 @click.option("--json", "file", default=JSON, show_default=True, type=Path, help="File for all figures.")
-def main(parts: tuple[str, ...], rounds: int, seconds: float, file: Path) -> None:
+def main(parts: tuple[str, ...], rounds: int, seconds: float, at_most: int | None, file: Path) -> None:
     """Measure the parts one after another, and report each when it ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is stopped
+    options = Options(rounds=rounds, seconds=seconds, at_most=at_most)
     heading = where()
     print(f"{heading} Medians of {rounds} rounds. {LEGEND}\n", flush=True)
     curves: list[Curve] = []
@@ -41,7 +44,7 @@ def main(parts: tuple[str, ...], rounds: int, seconds: float, file: Path) -> Non
             continue
         load, _, _ = os.getloadavg()
         began = time.monotonic()
-        curves += (measured := importlib.import_module(f"scale.{part}").measure(rounds, seconds))
+        curves += (measured := importlib.import_module(f"scale.{part}").measure(options))
         print(*map(markdown, measured), sep="\n\n", end="\n\n")
         print(f"Load average before this part {load:.1f}; it took {time.monotonic() - began:.0f} s.\n", flush=True)
         write(file, heading, curves)

@@ -8,6 +8,7 @@ from process import Process
 from scale.backlog import fill
 from scale.broker import Broker, private_broker
 from scale.curve import Column, Curve
+from scale.options import Options
 
 from crew import UnknownTask
 from crew.client.blocking import Client
@@ -43,13 +44,13 @@ COLUMNS: Final = (
 )
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
-    """Fill the queue of one task deeper and deeper; `rounds` and `seconds` change nothing."""
+def measure(options: Options) -> list[Curve]:
+    """Fill the queue of one task deeper and deeper."""
     curve = Curve("Waiting calls of a task", "waiting", COLUMNS)
     with private_broker() as broker:
         declare(broker)
         empty = broker.memory()
-        for depth in DEPTHS:
+        for depth in options.points(DEPTHS):
             name = f"{depth:,}"
             added = depth - waiting(broker)
             if added > 0:

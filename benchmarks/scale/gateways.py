@@ -10,6 +10,7 @@ from process import Process
 from scale.broker import private_broker
 from scale.calls import BROKER, CLIENT, COSTS, MANY, RATE, WORKER
 from scale.curve import Column, Curve
+from scale.options import Options
 
 COUNTS: Final = (1, 2, 4, 8)
 MEMORY: Final = Column("broker grows, MiB a gateway", 1)
@@ -17,25 +18,26 @@ P50: Final = Column("slowest p50, ms", 1)
 SPREAD: Final = Column("slowest / fastest gateway, calls", 2)
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
+def measure(options: Options) -> list[Curve]:
     """The first gateways of eight, in turns. A gateway is a process with a client; HTTP would only add its own cost."""
     curve = Curve("Gateways", "gateways", (RATE, P50, SPREAD, *COSTS, MEMORY))
     with private_broker() as broker, contextlib.ExitStack() as stack:
         worker = Process("echo_worker.py", "--processes", "1", "--logging", "warning", url=broker.url)
         stack.callback(worker.stop)
         clients: list[Process] = []
-        for count in COUNTS:
+        points = options.points(COUNTS)
+        for count in points:
             before, new = broker.memory(), count - len(clients)
             for _ in range(new):
                 clients.append(Process("echo_client.py", "--persistent", url=broker.url))
                 stack.callback(clients[-1].stop)
                 clients[-1].wait_ready()
             curve.add(str(count), {MEMORY.name: (broker.memory() - before) / new})
-        together(clients, seconds)
-        for number in range(rounds):
-            for count in COUNTS[:: 1 if number % 2 == 0 else -1]:
+        together(clients, options.seconds)
+        for turns in options.turns(points):
+            for count in turns:
                 of_worker, of_broker = worker.cpu(), broker.cpu()
-                measured = together(clients[:count], seconds)
+                measured = together(clients[:count], options.seconds)
                 calls = [one["calls"] for one in measured]
                 curve.add(
                     str(count),

@@ -5,8 +5,9 @@ from typing import Final
 
 from process import Process
 from scale.broker import private_broker
-from scale.calls import COSTS, cost
+from scale.calls import COSTS, MANY, cost
 from scale.curve import Column, Curve
+from scale.options import Options
 
 COUNTS: Final = (1, 10, 100, 1000, 10_000)  # a client refuses more than 10,000, unless max_pending is larger
 PER_SECOND: Final = 2_500  # calls; a turn is long enough to replace each call in flight at this rate
@@ -17,7 +18,7 @@ LATENCY: Final = Column("p50 × calls/s / in flight", 2)
 GROWTH: Final = Column("client, PSS MiB", 1)
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
+def measure(options: Options) -> list[Curve]:
     """The same client and worker at all points."""
     curve = Curve("Calls in flight", "in flight", (RATE, P50, LATENCY, *COSTS, GROWTH))
     with private_broker() as broker, contextlib.ExitStack() as stack:
@@ -26,10 +27,12 @@ def measure(rounds: int, seconds: float) -> list[Curve]:
         client = Process("echo_client.py", "--persistent", url=broker.url)
         stack.callback(client.stop)
         client.wait_ready()
-        client.order(seconds, 64)
-        for _ in range(rounds):  # always upwards: so the memory of a point is not that of a larger one, in round 1
-            for count in COUNTS:
-                figures = cost(broker, client, worker.cpu, max(seconds, count / PER_SECOND), count)
+        client.order(options.seconds, MANY)
+        for _ in range(
+            options.rounds
+        ):  # always upwards: so the memory of a point is not that of a larger one, in round 1
+            for count in options.points(COUNTS):
+                figures = cost(broker, client, worker.cpu, max(options.seconds, count / PER_SECOND), count)
                 rate, p50 = figures.pop("rate"), figures.pop("p50")
                 by_law = p50 * rate / count
                 memory = client.pss()

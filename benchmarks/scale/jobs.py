@@ -13,6 +13,7 @@ from load import PAYLOAD
 from process import Process
 from scale.broker import ROOT, Broker, private_broker
 from scale.curve import Column, Curve
+from scale.options import Options
 
 COUNTS: Final = (1, 2, 4, 8)
 IN_FLIGHT: Final = 16  # submits, of all gateways together
@@ -40,7 +41,7 @@ class Gateway:
         return KeepAlive(self._address)
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
+def measure(options: Options) -> list[Curve]:
     """A job store for each number of gateways; all gateways run while the stores take turns."""
     curve = Curve("Gateways with one job store", "gateways", (RATE, GATEWAYS, OTHERS, BROKER))
     with (
@@ -51,18 +52,19 @@ def measure(rounds: int, seconds: float) -> list[Curve]:
         worker = Process("jobs_worker.py", "--processes", "1", "--logging", "warning", url=broker.url)
         stack.callback(worker.stop)
         groups: dict[int, list[Gateway]] = {}
-        for count in COUNTS:
+        points = options.points(COUNTS)
+        for count in points:
             groups[count] = []
             for _ in range(count):
                 groups[count].append(Gateway(broker.url, f"sqlite:///{Path(folder) / str(count)}.db"))
                 stack.callback(groups[count][-1].stop)
         for group in groups.values():
             asyncio.run(until_ready(group))
-        for number in range(rounds + 1):
-            for count in COUNTS[:: 1 if number % 2 == 0 else -1]:
-                figures = turn(broker, groups[count], seconds)
-                if number:  # the first turn opens connections
-                    curve.add(str(count), figures)
+        for count in points:
+            turn(broker, groups[count], options.seconds)  # opens connections
+        for turns in options.turns(points):
+            for count in turns:
+                curve.add(str(count), turn(broker, groups[count], options.seconds))
     return [curve]
 
 

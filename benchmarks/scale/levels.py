@@ -6,6 +6,7 @@ from scale import queues
 from scale.broker import private_broker
 from scale.curve import Column, Curve
 from scale.messages import through
+from scale.options import Options
 
 DECLARED: Final = 200  # queues of each kind
 SPREADS: Final = (1, DECLARED)  # queues through which the messages go
@@ -14,11 +15,13 @@ DECLARE: Final = Column("declare, broker's CPU ms a queue", 2, is_cost=True)
 AGAIN: Final = Column("declare again, broker's CPU ms a queue", 2, is_cost=True)
 MEMORY: Final = Column("memory, KiB a queue")
 MESSAGE: Final = {
-    count: Column(f"a message through {count} queues, broker's CPU µs", is_cost=True) for count in SPREADS
+    (mode, count): Column(f"a {mode} message through {count}, broker's CPU µs", is_cost=True)
+    for mode in ("transient", "persistent")
+    for count in SPREADS
 }
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
+def measure(options: Options) -> list[Curve]:
     """All kinds of queues in one broker take turns."""
     columns = (DECLARE, AGAIN, MEMORY, *MESSAGE.values())
     curve = Curve("Priority levels of a queue", "queue", columns, is_ordered=False)
@@ -33,10 +36,11 @@ def measure(rounds: int, seconds: float) -> list[Curve]:
             again = broker.cpu() - cpu
             curve.add(kind, {DECLARE.name: declared / DECLARED * 1e3, AGAIN.name: again / DECLARED * 1e3})
             curve.add(kind, {MEMORY.name: memory * 1024 / DECLARED})
-        for _ in range(rounds):
-            for spread, column in MESSAGE.items():
+        for _ in range(options.rounds):
+            for (mode, spread), column in MESSAGE.items():
                 for kind in queues.KINDS:
                     cpu = broker.cpu()
-                    count = through(broker.url, [queues.name(kind, number) for number in range(spread)], seconds)
+                    names = [queues.name(kind, number) for number in range(spread)]
+                    count = through(broker.url, names, options.seconds, persistent=mode == "persistent")
                     curve.add(kind, {column.name: (broker.cpu() - cpu) / count * 1e6})
     return [curve]

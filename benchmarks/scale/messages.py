@@ -1,4 +1,4 @@
-"""Messages through one or many queues of a kind, over bare pika: persistent, confirmed, consumed and acknowledged."""
+"""Messages through one or many queues of a kind, over bare pika: confirmed, consumed and acknowledged."""
 
 import itertools
 import time
@@ -11,19 +11,19 @@ from pika.spec import Basic, BasicProperties
 
 IN_FLIGHT: Final = 64  # messages
 BODY: Final = b"x" * 50
-PERSISTENT: Final = BasicProperties(delivery_mode=2)
 
 
-def through(url: str, queues: Sequence[str], seconds: float) -> int:
+def through(url: str, queues: Sequence[str], seconds: float, *, persistent: bool) -> int:
     """Send messages through the queues in turn for some seconds; returns how many have arrived."""
-    return _Messages(url, queues, seconds).run()
+    return _Messages(url, queues, seconds, persistent).run()
 
 
 class _Messages:
     """Publishes a message for each one that arrives."""
 
-    def __init__(self, url: str, queues: Sequence[str], seconds: float) -> None:
+    def __init__(self, url: str, queues: Sequence[str], seconds: float, persistent: bool) -> None:
         self._queues = queues
+        self._properties = BasicProperties(delivery_mode=2 if persistent else 1)
         self._next = itertools.cycle(queues)
         self._end = time.perf_counter() + seconds
         self._received = self._published = 0
@@ -52,7 +52,7 @@ class _Messages:
 
     def _publish(self, channel: Channel) -> None:
         self._published += 1
-        channel.basic_publish("", next(self._next), BODY, PERSISTENT, mandatory=True)
+        channel.basic_publish("", next(self._next), BODY, self._properties, mandatory=True)
 
     def _on_message(self, channel: Channel, deliver: Basic.Deliver, _: Any, __: bytes) -> None:
         channel.basic_ack(deliver.delivery_tag)

@@ -6,11 +6,13 @@ Each kind of queue has a broker of its own. A broker gets more and more queues, 
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from scale import queues
 from scale.broker import Broker, Restart, private_broker
 from scale.curve import Column, Curve
+from scale.options import Options
 from scale.pair import start_client, start_worker
 
 from crew.client.blocking import Client
@@ -35,17 +37,18 @@ CREW: Final = Column("worker, CPU s", 2)
 CREW_EACH: Final = Column("CPU ms for each further task", 2, is_cost=True)
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
-    """One restart of each kind at each point; `rounds` and `seconds` change nothing."""
-    return [*(of_queues(kind) for kind in queues.KINDS), of_crew()]
+def measure(options: Options) -> list[Curve]:
+    """One restart of each kind at each point."""
+    points = options.points(COUNTS)
+    return [*(of_queues(kind, points) for kind in queues.KINDS), of_crew(points)]
 
 
-def of_queues(kind: str) -> Curve:
+def of_queues(kind: str, points: Sequence[int]) -> Curve:
     """Restart a broker with queues of one kind, and nothing else."""
     curve = Curve(f"Restart, {kind}", "queues", COLUMNS)
     with private_broker() as broker:
         least: tuple[Restart, Restart] | None = None
-        for before, count in zip((0, *COUNTS), COUNTS, strict=False):
+        for before, count in zip((0, *points), points, strict=False):
             took = queues.declare(broker, kind, range(before, count)) / (count - before)
             broker.kill()
             killed = broker.start()
@@ -72,11 +75,11 @@ def of_queues(kind: str) -> Curve:
     return curve
 
 
-def of_crew() -> Curve:
+def of_crew(points: Sequence[int]) -> Curve:
     """Kill a broker whose tasks a worker serves, and make a call while it is down."""
     curve = Curve("Restart, tasks of a worker", "tasks", (START, REPLY, CREW, CREW_EACH))
     least = 0.0
-    for count in COUNTS:
+    for count in points:
         with private_broker() as broker, contextlib.ExitStack() as stack:
             worker = start_worker(broker, stack, PREFIX, count)
             start_client(broker, stack, PREFIX, count, first=count - 1).stop()

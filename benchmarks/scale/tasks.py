@@ -9,6 +9,7 @@ from process import Process, cpu_of
 from scale.broker import private_broker
 from scale.calls import COSTS, P50, RATE, turn
 from scale.curve import Column, Curve
+from scale.options import Options
 from scale.pair import start_client, start_worker
 
 COUNTS: Final = (1, 10, 100, 1000)
@@ -21,14 +22,15 @@ MEMORY: Final = Column("broker grows, MiB")
 IDLE_CPU: Final = Column("idle worker process, CPU ms a second", 2)
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
+def measure(options: Options) -> list[Curve]:
     """One worker process for each number of tasks; all are running while their clients take turns."""
     of_one = Curve("Tasks of a worker, calls of one of them", "tasks", (RATE, P50, *COSTS, PSS, MEMORY, IDLE_CPU))
     of_all = Curve("Tasks of a worker, calls of all in turn", "tasks", (RATE, P50, *COSTS))
     with private_broker() as broker, contextlib.ExitStack() as stack:
+        points = options.points(COUNTS)
         workers: dict[int, Process] = {}
         clients: dict[int, list[tuple[Curve, Process]]] = {}
-        for count in COUNTS:
+        for count in points:
             prefix, before = f"{PREFIX}.{count}", broker.memory()
             workers[count] = start_worker(broker, stack, prefix, count)
             one = start_client(broker, stack, prefix, count, first=count - 1)
@@ -36,10 +38,10 @@ def measure(rounds: int, seconds: float) -> list[Curve]:
             clients[count] = [(of_one, one), (of_all, start_client(broker, stack, prefix, count))]
             for _, client in clients[count]:
                 client.request(Burst(burst=max(count, 100), times=FIRST_CALLS))
-        for number in range(rounds):
-            for count in COUNTS[:: 1 if number % 2 == 0 else -1]:
+        for turns in options.turns(points):
+            for count in turns:
                 for curve, client in clients[count]:
-                    curve.add(str(count), turn(broker, client, workers[count].cpu, seconds))
+                    curve.add(str(count), turn(broker, client, workers[count].cpu, options.seconds))
         idle(of_one, workers)
     return [of_one, of_all]
 

@@ -7,8 +7,9 @@ import msgspec
 import pika
 from process import Process
 from scale.broker import Broker, private_broker
-from scale.calls import COSTS, P50, RATE, turn
+from scale.calls import COSTS, MANY, P50, RATE, turn
 from scale.curve import Column, Curve
+from scale.options import Options
 from scale.pair import start_client, start_worker
 
 COUNTS: Final = (1, 10, 50, 200)
@@ -33,17 +34,18 @@ class Team(msgspec.Struct, frozen=True):
         return self.worker.cpu() + self.light.cpu()
 
 
-def measure(rounds: int, seconds: float) -> list[Curve]:
+def measure(options: Options) -> list[Curve]:
     """A task for each number of workers; all workers are running while the clients of the tasks take turns."""
     curve = Curve("Workers of a task", "worker processes", (RATE, P50, *COSTS, CANCEL, CANCEL_EACH, MEMORY))
     with private_broker() as broker, contextlib.ExitStack() as stack:
-        teams = [start(broker, stack, count, curve) for count in COUNTS]
+        points = options.points(COUNTS)
+        teams = [start(broker, stack, count, curve) for count in points]
         for team in teams:
-            team.client.order(seconds, 64)
-        for number in range(rounds):
-            for team in teams[:: 1 if number % 2 == 0 else -1]:
-                curve.add(str(team.count), turn(broker, team.client, team.cpu, seconds))
-            cancels = {count: cancel(broker, count) for count in COUNTS}
+            team.client.order(options.seconds, MANY)
+        for turns in options.turns(teams):
+            for team in turns:
+                curve.add(str(team.count), turn(broker, team.client, team.cpu, options.seconds))
+            cancels = {count: cancel(broker, count) for count in points}
             for count, cpu in cancels.items():
                 curve.add(str(count), {CANCEL.name: cpu * 1e3})
                 if count > 1:
