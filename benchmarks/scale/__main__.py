@@ -23,7 +23,7 @@ from scale.options import Options
 from scale.report import LEGEND, markdown, write
 
 JSON: Final = ROOT / "build" / "scale.json"
-PARTS: Final = ("tasks", "workers", "in_flight", "depth", "levels", "restart", "gateways", "jobs")
+PARTS: Final = ("tasks", "workers", "in_flight", "depth", "levels", "restart", "reconnect", "gateways", "jobs")
 
 
 @click.command(help="Measure how costs grow; print Markdown.")

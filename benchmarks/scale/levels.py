@@ -5,7 +5,7 @@ from typing import Final
 from scale import queues
 from scale.broker import private_broker
 from scale.curve import Column, Curve
-from scale.messages import through
+from scale.messages import cpu_of_message
 from scale.options import Options
 
 DECLARED: Final = 200  # queues of each kind
@@ -39,8 +39,8 @@ def measure(options: Options) -> list[Curve]:
         for _ in range(options.rounds):
             for (mode, spread), column in MESSAGE.items():
                 for kind in queues.KINDS:
-                    cpu = broker.cpu()
                     names = [queues.name(kind, number) for number in range(spread)]
-                    count = through(broker.url, names, options.seconds, persistent=mode == "persistent")
-                    curve.add(kind, {column.name: (broker.cpu() - cpu) / count * 1e6})
+                    is_persistent = mode == "persistent"
+                    cpu = cpu_of_message(broker.url, names, options.seconds, broker.cpu, persistent=is_persistent)
+                    curve.add(kind, {column.name: cpu * 1e6})
     return [curve]
