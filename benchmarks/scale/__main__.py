@@ -1,6 +1,6 @@
 """How costs grow with tasks, workers, calls in flight, waiting messages, queues and gateways.
 
-    PYTHONPATH=benchmarks python -m scale [--part NAME]... [--rounds N] [--seconds S] [--json FILE]
+    PYTHONPATH=benchmarks python -m scale [--part NAME]... [--point N]... [--rounds N] [--seconds S] [--json FILE]
 
 Each part has a private broker of its own, in a temporary folder. Prints a table for each curve as Markdown, and writes
 all figures to a JSON file. `CREW_RABBITMQ` chooses another RabbitMQ.
@@ -30,12 +30,12 @@ PARTS: Final = ("tasks", "workers", "in_flight", "depth", "levels", "restart", "
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only this part; may be repeated.")
 @click.option("--rounds", default=5, show_default=True, help="Turns of each point.")
 @click.option("--seconds", default=0.7, show_default=True, help="Length of one measurement.")
-@click.option("--at-most", type=int, help="Leave out points above this number, like the depth of 1,000,000.")
+@click.option("--point", "only", multiple=True, type=int, help="Only this point of a curve; may be repeated.")
 @click.option("--json", "file", default=JSON, show_default=True, type=Path, help="File for all figures.")
-def main(parts: tuple[str, ...], rounds: int, seconds: float, at_most: int | None, file: Path) -> None:
+def main(parts: tuple[str, ...], rounds: int, seconds: float, only: tuple[int, ...], file: Path) -> None:
     """Measure the parts one after another, and report each when it ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is stopped
-    options = Options(rounds=rounds, seconds=seconds, at_most=at_most)
+    options = Options(rounds=rounds, seconds=seconds, only=only)
     heading = where()
     print(f"{heading} Medians of {rounds} rounds. {LEGEND}\n", flush=True)
     curves: list[Curve] = []

@@ -14,16 +14,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rounds: turns of each point, where points take turns.
         seconds: length of one measurement.
-        at_most: points above this number are left out; None: none is.
+        only: other points are left out of the parts that have one of these; empty: none is left out.
     """
 
     rounds: int
     seconds: float
-    at_most: int | None = None
+    only: tuple[int, ...] = ()
 
     def points(self, counts: Sequence[int]) -> list[int]:
-        """The points that are measured: at least the first."""
-        return [count for count in counts if self.at_most is None or count <= self.at_most] or [*counts[:1]]
+        """The points that are measured."""
+        return [count for count in counts if count in self.only] or [*counts]
 
     def turns(self, points: Sequence[_Point]) -> list[list[_Point]]:
         """The points in each round, in an order that changes."""
