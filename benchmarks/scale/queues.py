@@ -7,12 +7,14 @@ from pika import spec
 from scale.broker import Broker
 from startup_floor import Requests
 
-_COMMON: Final = {"x-dead-letter-exchange": "amq.headers", "x-queue-type": "classic"}
+_CLASSIC: Final = {"x-dead-letter-exchange": "amq.headers", "x-queue-type": "classic"}
 KINDS: Final[dict[str, dict[str, Any]]] = {
-    "plain": _COMMON,
-    "three levels": {**_COMMON, "x-max-priority": 2},
-    "ten levels": {**_COMMON, "x-max-priority": 9},
+    "plain": _CLASSIC,
+    "three levels": {**_CLASSIC, "x-max-priority": 2},
+    "ten levels": {**_CLASSIC, "x-max-priority": 9},
+    "quorum, one node": {"x-dead-letter-exchange": "amq.headers", "x-queue-type": "quorum"},
 }
+CLASSIC: Final = tuple(kind for kind, arguments in KINDS.items() if arguments["x-queue-type"] == "classic")
 
 
 def name(kind: str, number: int) -> str:

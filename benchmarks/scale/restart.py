@@ -17,16 +17,28 @@ COUNTS: Final = (5, 100, 300, 1000)
 DECLARE: Final = Column("declare, broker's CPU ms a queue", 1)
 MEMORY: Final = Column("broker after SIGKILL, MiB")
 KILLED: Final = Column("start after SIGKILL, s", 1)
-KILLED_CPU: Final = Column("its CPU s", 1)
+KILLED_CPU: Final = Column("CPU s of the start", 1)
+RECOVERY: Final = Column("of it, recovery of the queues, s", 2)
 KILLED_EACH: Final = Column("CPU ms for each further queue", 1, is_cost=True)
 STOPPED: Final = Column("start after a stop, s", 1)
 STOPPED_CPU: Final = Column("CPU s of that", 1)
-COLUMNS: Final = (DECLARE, MEMORY, KILLED, KILLED_CPU, KILLED_EACH, STOPPED, STOPPED_CPU)
+STOPPED_RECOVERY: Final = Column("recovery of the queues, s", 2)
+COLUMNS: Final = (
+    DECLARE,
+    MEMORY,
+    KILLED,
+    RECOVERY,
+    KILLED_CPU,
+    KILLED_EACH,
+    STOPPED,
+    STOPPED_RECOVERY,
+    STOPPED_CPU,
+)
 
 
 def measure(options: Options) -> list[Curve]:
     """One restart of each kind at each point."""
-    return [of_queues(kind, options.points(COUNTS)) for kind in queues.KINDS]
+    return [of_queues(kind, options.points(COUNTS)) for kind in queues.CLASSIC]
 
 
 def of_queues(kind: str, points: Sequence[int]) -> Curve:
@@ -41,7 +53,8 @@ def of_queues(kind: str, points: Sequence[int]) -> Curve:
             broker.kill()
             killed = broker.start()
             queues.check(broker, kind, range(count))
-            curve.add(point, {MEMORY.name: broker.memory(), KILLED.name: killed.seconds, KILLED_CPU.name: killed.cpu})
+            curve.add(point, {MEMORY.name: broker.memory(), KILLED.name: killed.seconds})
+            curve.add(point, {RECOVERY.name: killed.recovery, KILLED_CPU.name: killed.cpu})
             if least:
                 curve.add(point, {KILLED_EACH.name: (killed.cpu - least.cpu) / (count - points[0]) * 1e3})
             least = least or killed
@@ -49,4 +62,5 @@ def of_queues(kind: str, points: Sequence[int]) -> Curve:
                 broker.stop()
                 stopped = broker.start()
                 curve.add(point, {STOPPED.name: stopped.seconds, STOPPED_CPU.name: stopped.cpu})
+                curve.add(point, {STOPPED_RECOVERY.name: stopped.recovery})
     return curve
