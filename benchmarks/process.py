@@ -148,6 +148,12 @@ def cpu_of(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
 
 
+def wake_ups_of(pid: int) -> int:
+    """How often threads of the process have waited and were woken: voluntary context switches (proc(5))."""
+    statuses = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("[0-9]*/status")]
+    return sum(int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for status in statuses)
+
+
 def _stat(file: Path) -> list[str]:
     """The fields after the command's name: state, parent, ... (proc(5) counts them from 3)."""
     return file.read_text().rpartition(")")[2].split()

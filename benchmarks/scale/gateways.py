@@ -8,35 +8,33 @@ from typing import Final
 from load import Measurement
 from process import Process
 from scale.broker import private_broker
-from scale.calls import BROKER, CLIENT, COSTS, MANY, RATE, WORKER
+from scale.calls import BROKER, CLIENT, COSTS, MANY, RATE, WAKE_UPS, WORKER, wake_ups_of_all
 from scale.curve import Column, Curve
 from scale.options import Options
 
 COUNTS: Final = (1, 2, 4, 8)
-MEMORY: Final = Column("broker grows, MiB a gateway", 1)
 P50: Final = Column("slowest p50, ms", 1)
 SPREAD: Final = Column("slowest / fastest gateway, calls", 2)
 
 
 def measure(options: Options) -> list[Curve]:
     """The first gateways of eight, in turns. A gateway is a process with a client; HTTP would only add its own cost."""
-    curve = Curve("Gateways", "gateways", (RATE, P50, SPREAD, *COSTS, MEMORY))
+    curve = Curve("Gateways", "gateways", (RATE, P50, SPREAD, *COSTS))
     with private_broker() as broker, contextlib.ExitStack() as stack:
         worker = Process("echo_worker.py", "--processes", "1", "--logging", "warning", url=broker.url)
         stack.callback(worker.stop)
         clients: list[Process] = []
         points = options.points(COUNTS)
         for count in points:
-            before, new = broker.memory(), count - len(clients)
-            for _ in range(new):
+            for _ in range(count - len(clients)):
                 clients.append(Process("echo_client.py", "--persistent", url=broker.url))
                 stack.callback(clients[-1].stop)
                 clients[-1].wait_ready()
-            curve.add(str(count), {MEMORY.name: (broker.memory() - before) / new})
         together(clients, options.seconds)
         for turns in options.turns(points):
             for count in turns:
-                of_worker, of_broker = worker.cpu(), broker.cpu()
+                processes = [worker, *clients[:count]]
+                of_worker, of_broker, wake_ups = worker.cpu(), broker.cpu(), wake_ups_of_all(processes)
                 measured = together(clients[:count], options.seconds)
                 calls = [one["calls"] for one in measured]
                 curve.add(
@@ -48,6 +46,7 @@ def measure(options: Options) -> list[Curve]:
                         CLIENT.name: sum(one["cpu"] for one in measured) / sum(calls) * 1e6,
                         WORKER.name: (worker.cpu() - of_worker) / sum(calls) * 1e6,
                         BROKER.name: (broker.cpu() - of_broker) / sum(calls) * 1e6,
+                        WAKE_UPS.name: (wake_ups_of_all(processes) - wake_ups) / sum(calls),
                     },
                 )
     return [curve]

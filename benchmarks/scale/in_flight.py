@@ -32,7 +32,7 @@ def measure(options: Options) -> list[Curve]:
             options.rounds
         ):  # always upwards: so the memory of a point is not that of a larger one, in round 1
             for count in options.points(COUNTS):
-                figures = cost(broker, client, worker.cpu, max(options.seconds, count / PER_SECOND), count)
+                figures = cost(broker, client, [worker], max(options.seconds, count / PER_SECOND), count)
                 rate, p50 = figures.pop("rate"), figures.pop("p50")
                 by_law = p50 * rate / count
                 memory = client.pss()

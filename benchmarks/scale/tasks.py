@@ -41,7 +41,7 @@ def measure(options: Options) -> list[Curve]:
         for turns in options.turns(points):
             for count in turns:
                 for curve, client in clients[count]:
-                    curve.add(str(count), turn(broker, client, workers[count].cpu, options.seconds))
+                    curve.add(str(count), turn(broker, client, [workers[count]], options.seconds))
         idle(of_one, workers)
     return [of_one, of_all]
 

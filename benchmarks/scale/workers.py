@@ -22,16 +22,11 @@ CANCEL_EACH: Final = Column("the same for each further worker, µs", 1, is_cost=
 
 
 class Team(msgspec.Struct, frozen=True):
-    """The worker of crew and the light workers of one task, and its client."""
+    """The client of one task, its worker of crew, and the process of its light workers; `count` is of all workers."""
 
     client: Process
-    worker: Process
-    light: Process
+    workers: tuple[Process, Process]
     count: int
-
-    def cpu(self) -> float:
-        """CPU seconds that all workers have used."""
-        return self.worker.cpu() + self.light.cpu()
 
 
 def measure(options: Options) -> list[Curve]:
@@ -44,7 +39,7 @@ def measure(options: Options) -> list[Curve]:
             team.client.order(options.seconds, MANY)
         for turns in options.turns(teams):
             for team in turns:
-                curve.add(str(team.count), turn(broker, team.client, team.cpu, options.seconds))
+                curve.add(str(team.count), turn(broker, team.client, team.workers, options.seconds))
             cancels = {count: cancel(broker, count) for count in points}
             for count, cpu in cancels.items():
                 curve.add(str(count), {CANCEL.name: cpu * 1e3})
@@ -63,7 +58,7 @@ def start(broker: Broker, stack: contextlib.ExitStack, count: int, curve: Curve)
     stack.callback(light.stop)
     light.wait_ready()
     curve.add(str(count), {MEMORY.name: (broker.memory() - before) / (count - 1)} if count > 1 else {})
-    return Team(client, worker, light, count)
+    return Team(client, (worker, light), count)
 
 
 def key(count: int) -> str:
