@@ -13,6 +13,7 @@ from scale.curve import Column, Curve
 from scale.options import Options
 
 COUNTS: Final = (5, 100, 300, 1000)
+ENOUGH: Final = 200  # further queues: the CPU time of a start varies by about a second in any case
 
 DECLARE: Final = Column("declare, broker's CPU ms a queue", 1)
 MEMORY: Final = Column("broker after SIGKILL, MiB")
@@ -55,7 +56,7 @@ def of_queues(kind: str, points: Sequence[int]) -> Curve:
             queues.check(broker, kind, range(count))
             curve.add(point, {MEMORY.name: broker.memory(), KILLED.name: killed.seconds})
             curve.add(point, {RECOVERY.name: killed.recovery, KILLED_CPU.name: killed.cpu})
-            if least:
+            if least and count - points[0] >= ENOUGH:
                 curve.add(point, {KILLED_EACH.name: (killed.cpu - least.cpu) / (count - points[0]) * 1e3})
             least = least or killed
             if count in (points[0], points[-1]):
