@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import click
-from scale.broker import ROOT, private_broker
+from scale.broker import ROOT, version
 from scale.curve import Curve
 from scale.options import Options
 from scale.report import LEGEND, markdown, write
@@ -55,12 +55,10 @@ def where() -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short=7", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
-    with private_broker() as broker:
-        rabbitmq = broker.version
     return (
         f"Measured on {time.strftime('%Y-%m-%d')} with `make bench-scale` at commit "
         f"{commit.stdout.strip() or 'unknown'}, {len(os.sched_getaffinity(0))} cores, Python "
-        f"{platform.python_version()}, RabbitMQ {rabbitmq}."
+        f"{platform.python_version()}, RabbitMQ {version()}."
     )
 
 

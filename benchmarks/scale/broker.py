@@ -46,11 +46,6 @@ class Broker:
         """Its AMQP URL."""
         return self._node.url
 
-    @property
-    def version(self) -> str:
-        """Its version, like "3.10.8"."""
-        return self._node.ctl("version").strip()
-
     def cpu(self) -> float:
         """CPU seconds that it has used since its start."""
         pid = self._node.pid
@@ -83,6 +78,12 @@ class Broker:
         """Seconds of each recovery in its log, which it writes a moment later; 10 MB are not reached in a run."""
         texts = [file.read_text(errors="replace") for file in self._log.glob("*.log")]
         return [int(took) / 1000 for text in texts for took in _RECOVERED.findall(text)]
+
+
+def version() -> str:
+    """The version of the RabbitMQ that is started, like "3.10.8"."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Node(Path(folder)).ctl("version").strip()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a queue of a million waiting calls changes: for an urgent call, for the broker, and for its restart."""
 
+import sys
 import time
 from typing import Any, Final
 
@@ -60,6 +61,7 @@ def measure(options: Options) -> list[Curve]:
                 curve.add(name, {PUBLISHED.name: added / took, PUBLISH.name: cpu / added * 1e6})
                 curve.add(name, {MEMORY_EACH.name: (broker.memory() - empty) * 2**20 / depth})
             curve.add(name, {MEMORY.name: broker.memory(), **urgent(broker)})
+            print(f"{name} calls: {curve.points[name]}", file=sys.stderr, flush=True)
             curve.add(name, restart(broker))
     return [curve]
 
