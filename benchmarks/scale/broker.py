@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from process import cpu_of, descendants_of, memory_of
+from process import cpu_of, memory_of
 
 from crew.cli.broker.node import Node
 
@@ -47,9 +47,9 @@ class Broker:
         return self._node.url
 
     def cpu(self) -> float:
-        """CPU seconds that it has used since its start."""
+        """CPU seconds that it has used since its start, without its short-lived children."""
         pid = self._node.pid
-        return sum(map(cpu_of, (pid, *descendants_of(pid)))) if pid else 0.0
+        return cpu_of(pid) if pid else 0.0
 
     def memory(self) -> float:
         """MiB of its resident set."""
