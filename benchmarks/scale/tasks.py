@@ -37,7 +37,8 @@ def measure(options: Options) -> list[Curve]:
             of_one.add(str(count), {MEMORY.name: broker.memory() - before})
             clients[count] = [(of_one, one), (of_all, start_client(broker, stack, prefix, count))]
             for _, client in clients[count]:
-                client.request(Burst(burst=max(count, 100), times=FIRST_CALLS))
+                for _ in range(FIRST_CALLS):
+                    client.request(Burst(burst=max(count, 100), times=1))
         for turns in options.turns(points):
             for count in turns:
                 for curve, client in clients[count]:
