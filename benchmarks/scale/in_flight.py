@@ -15,12 +15,12 @@ PER_SECOND: Final = 2_500  # calls; a turn is long enough to replace each call i
 RATE: Final = Column("calls/s")
 P50: Final = Column("p50, ms", 1)
 LATENCY: Final = Column("p50 × calls/s / in flight", 2)
-GROWTH: Final = Column("client, PSS MiB", 1)
+MEMORY: Final = Column("client, PSS MiB", 1)
 
 
 def measure(options: Options) -> list[Curve]:
     """The same client and worker at all points."""
-    curve = Curve("Calls in flight", "in flight", (RATE, P50, LATENCY, *COSTS, GROWTH))
+    curve = Curve("Calls in flight", "in flight", (RATE, P50, LATENCY, *COSTS, MEMORY))
     with private_broker() as broker, contextlib.ExitStack() as stack:
         worker = Process("echo_worker.py", "--processes", "1", "--logging", "warning", url=broker.url)
         stack.callback(worker.stop)
@@ -28,16 +28,12 @@ def measure(options: Options) -> list[Curve]:
         stack.callback(client.stop)
         client.wait_ready()
         client.order(options.seconds, MANY)
-        for _ in range(
-            options.rounds
-        ):  # always upwards: so the memory of a point is not that of a larger one, in round 1
+        for number in range(options.rounds):
             for count in options.points(COUNTS):
                 figures = cost(broker, client, [worker], max(options.seconds, count / PER_SECOND), count)
                 rate, p50 = figures.pop("rate"), figures.pop("p50")
-                by_law = p50 * rate / count
-                memory = client.pss()
-                curve.add(
-                    f"{count:,}",
-                    {RATE.name: rate, P50.name: p50 * 1e3, LATENCY.name: by_law, GROWTH.name: memory, **figures},
-                )
+                law = p50 * rate / count
+                curve.add(f"{count:,}", {RATE.name: rate, P50.name: p50 * 1e3, LATENCY.name: law, **figures})
+                if number == 0:  # later it would be that of the largest point
+                    curve.add(f"{count:,}", {MEMORY.name: client.pss()})
     return [curve]
