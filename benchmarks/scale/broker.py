@@ -1,7 +1,6 @@
 """The private broker of a part: one node in a temporary folder, its CPU time and its memory."""
 
 import contextlib
-import math
 import re
 import tempfile
 import time
@@ -27,12 +26,12 @@ class Restart(NamedTuple):
     Attributes:
         seconds: until it accepted connections.
         cpu: CPU seconds that it used for that.
-        recovery: seconds of it for the recovery of classic queues, as the node logs it; nan if it does not.
+        recovery: seconds of it for the recovery of classic queues, as the node logs it; None if it does not.
     """
 
     seconds: float
     cpu: float
-    recovery: float
+    recovery: float | None
 
 
 class Broker:
@@ -72,7 +71,7 @@ class Broker:
         deadline = time.monotonic() + LOGGED_WITHIN
         while len(logged := self._recoveries()) == known and time.monotonic() < deadline:
             time.sleep(0.1)
-        return Restart(seconds, cpu, logged[-1] if len(logged) > known else math.nan)
+        return Restart(seconds, cpu, logged[-1] if len(logged) > known else None)
 
     def _recoveries(self) -> list[float]:
         """Seconds of each recovery in its log, which it writes a moment later; 10 MB are not reached in a run."""

@@ -40,14 +40,18 @@ class Curve(msgspec.Struct):
     is_ordered: bool = True
     points: dict[str, dict[str, list[float]]] = {}
 
-    def add(self, point: str, figures: Mapping[str, float]) -> None:
-        """Add figures of one round to a point; the table has the points in the order in which they were first added."""
+    def add(self, point: str, figures: Mapping[str, float | None]) -> None:
+        """Add figures of one round to a point, without those that are None.
+
+        The table has the points in the order in which they were first added.
+        """
         of_point = self.points.setdefault(point, {})
         known = {column.name for column in self.columns}
         for name, value in figures.items():
             if name not in known:
                 raise ValueError(f"{self.title}: there is no column {name!r}")
-            of_point.setdefault(name, []).append(value)
+            if value is not None:
+                of_point.setdefault(name, []).append(value)
 
     def median(self, point: str, column: Column) -> float | None:
         """The median over the rounds; None if the point does not have this figure."""

@@ -41,6 +41,12 @@ def test_points_keep_the_order_in_which_they_were_first_added() -> None:
     assert list(made.points) == ["0", "1"]
 
 
+def test_a_figure_that_is_none_is_left_out() -> None:
+    made = curve([1])
+    made.add("0", {COST.name: None})
+    assert made.points == {"0": {COST.name: [1]}}
+
+
 def test_an_unknown_column_is_an_error() -> None:
     with pytest.raises(ValueError, match="title: there is no column 'memory'"):
         curve().add("0", {"memory": 1})
