@@ -20,7 +20,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
-        bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-prefetch bench-startup interrupts clean
+        bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-prefetch bench-startup bench-scale \
+        interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -104,6 +105,9 @@ bench-prefetch: .venv/installed rabbitmq-unless-url ## measure throughput and th
 
 bench-startup: .venv/installed rabbitmq-unless-url ## measure imports, the start of workers with one and many tasks, and idle memory
 	@$(PYTHON) benchmarks/startup.py
+
+bench-scale: .venv/installed rabbitmq ## measure how costs grow; PART=restart for one part; CREW_RABBITMQ for another RabbitMQ
+	@PYTHONPATH=benchmarks:$$PYTHONPATH $(PYTHON) -m scale $(addprefix --part ,$(PART))
 
 interrupts: .venv/installed rabbitmq-unless-url ## measure how soon hanging tasks are interrupted
 	@$(PYTHON) benchmarks/interrupt.py

@@ -37,6 +37,7 @@ class Process:
         profile: file for the profile of a worker, or "".
         tree: folder from which it imports crew; default: as this process.
         python: interpreter; default: that of this process.
+        environment: additional variables.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Process:
         profile: str = "",
         tree: Path | None = None,
         python: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._script = script
         self._popen = subprocess.Popen(
@@ -59,6 +61,7 @@ class Process:
                 "CREW_AMQP_URL": url,
                 "CREW_BENCHMARK_PROFILE": profile,
                 **({"PYTHONPATH": str(tree)} if tree else {}),
+                **(environment or {}),
             },
         )
 
@@ -143,6 +146,12 @@ def descendants_of(pid: int) -> Iterator[int]:
 def cpu_of(pid: int) -> float:
     """CPU seconds of one process (clock_getcpuclockid(3)); /proc/PID/stat counts in hundredths of a second."""
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
+
+
+def wake_ups_of(pid: int) -> int:
+    """How often threads of the process have waited and were woken: voluntary context switches (proc(5))."""
+    statuses = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("[0-9]*/status")]
+    return sum(int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for status in statuses)
 
 
 def _stat(file: Path) -> list[str]:

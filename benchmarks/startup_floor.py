@@ -33,18 +33,18 @@ def floor(url: str, count: int) -> dict[str, float]:
         ("bindings", bind),
         ("consumers", consume),
     ]
-    seconds = _Requests(url, steps).run()
+    seconds = Requests(url, steps).run()
     delete_queues(url, [*queues, control])
     return {name: took for name, took in seconds.items() if name != "the control queue"}
 
 
 def delete_queues(url: str, names: Iterable[str]) -> None:
     """Delete queues with their messages."""
-    _Requests(url, [("delete", [spec.Queue.Delete(queue=name) for name in names])]).run()
+    Requests(url, [("delete", [spec.Queue.Delete(queue=name) for name in names])]).run()
 
 
-class _Requests:
-    """Sends the requests of each step over all channels at once, and times the step."""
+class Requests:
+    """Sends the requests of each step over all channels at once; `run` returns the seconds of each step."""
 
     def __init__(self, url: str, steps: Iterable[Step]) -> None:
         self._url = url
