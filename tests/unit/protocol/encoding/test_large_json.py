@@ -340,6 +340,23 @@ def test_a_run_is_no_longer_guessed_after_some_wrong_guesses(monkeypatch: pytest
     assert len(guesses) == WRONG_GUESSES
 
 
+@pytest.mark.parametrize(
+    "value", [list(range(100_000)), {f"{key:06}": key for key in range(50_000)}], ids=["array", "object"]
+)
+def test_each_run_of_a_large_container_is_guessed(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses: list[int] = []
+    members_end = json_cut.members_end
+
+    def recorded(text: bytes) -> int:
+        guesses.append(members_end(text))
+        return guesses[-1]
+
+    monkeypatch.setattr(json_cut, "members_end", recorded)
+    data = msgspec.json.encode(value)
+    assert decode(data, RecordingBudget()) == value
+    assert len([guess for guess in guesses if guess]) == len(data) // PIECE
+
+
 def test_the_end_of_a_string_is_no_longer_guessed_after_some_wrong_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
     guesses: list[int] = []
 
