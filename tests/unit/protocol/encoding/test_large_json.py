@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from crew.errors import SerializationError
-from crew.protocol.encoding import large_json
-from crew.protocol.encoding.large_json import CHUNK, PIECE, decode, is_too_deep
+from crew.protocol.encoding import json_cut, large_json
+from crew.protocol.encoding.large_json import CHUNK, PIECE, WRONG_GUESSES, decode, is_too_deep
 from crew.protocol.encoding.limits import ELEMENT, Budget, Limits
 from tests.support.decoding import RecordingBudget, imported_again
 
@@ -234,6 +234,7 @@ DEEP: dict[str, bytes] = {  # five levels each
     "strings with brackets": b'["[[[[[[[[",[[[["{{"]]]],1]',
     "in a large array": b"[" + b"1," * 40_000 + b"[[[[1]]]]]",
     "runs in a large array": b"[" + b"[[[[1]]]]," * 10_000 + b"1]",
+    "runs at the beginning": b"[" + b"[[[[1]]]]," * 10_000 + b"1," * 40_000 + b"1]",
     "a large array": b"[[[[" + b"[" + b"1," * 40_000 + b"1]]]]]",
 }
 
@@ -312,6 +313,78 @@ def test_a_character_is_never_cut(character: str) -> None:
         budget = RecordingBudget()
         assert decode(text.encode(), budget) == json.loads(text)
         assert len(budget.texts) == 2
+
+
+@pytest.mark.parametrize("character", ["é", "\u2000", "\U0001f600"])
+def test_a_character_is_not_cut_in_a_string_whose_end_is_not_guessed(character: str) -> None:
+    size = len(character.encode())
+    for offset in range(size):
+        text = '"\\"' + "a" * offset + character * (CHUNK // size + 1) + '"'
+        assert decode(text.encode(), RecordingBudget()) == json.loads(text)
+
+
+def test_text_is_counted_by_its_width_in_each_piece() -> None:
+    member = '"é€",'.encode()
+    assert texts(b"[" + member * 10_000 + b"1]")[0] == 2 * (PIECE // len(member) * len(member) - 1)
+    quoted = 'é\\"'.encode() * 100_000
+    assert sum(texts(b'"' + quoted + b'"')) == 2 * len(quoted)
+
+
+def test_a_run_is_no_longer_guessed_after_some_wrong_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs as much as its piece."""
+    guesses: list[int] = []
+
+    def inside_a_string(text: bytes) -> int:
+        guesses.append(len(text))
+        return text.index(b",")
+
+    monkeypatch.setattr(json_cut, "members_end", inside_a_string)
+    data = b"[" + b'"a,b",' * 100_000 + b"1]"
+    assert decode(data, RecordingBudget()) == json.loads(data)
+    assert len(guesses) == WRONG_GUESSES
+
+
+@pytest.mark.parametrize(
+    "value", [list(range(100_000)), {f"{key:06}": key for key in range(50_000)}], ids=["array", "object"]
+)
+def test_each_run_of_a_large_container_is_guessed(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses: list[int] = []
+    members_end = json_cut.members_end
+
+    def recorded(text: bytes) -> int:
+        guesses.append(members_end(text))
+        return guesses[-1]
+
+    monkeypatch.setattr(json_cut, "members_end", recorded)
+    data = msgspec.json.encode(value)
+    assert decode(data, RecordingBudget()) == value
+    assert len([guess for guess in guesses if guess]) == len(data) // PIECE
+
+
+def test_the_end_of_a_string_is_no_longer_guessed_after_some_wrong_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses: list[int] = []
+
+    def inside_an_escape(text: bytes) -> tuple[int, bool]:
+        guesses.append(len(text))
+        return text.index(b"\\") + 1, False
+
+    monkeypatch.setattr(json_cut, "string_end", inside_an_escape)
+    data = b'"' + b"abc\\n" * (CHUNK * 10 // 5) + b'"'
+    assert decode(data, RecordingBudget()) == json.loads(data)
+    assert len(guesses) == WRONG_GUESSES
+
+
+def test_each_chunk_of_a_long_string_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses: list[tuple[int, bool]] = []
+    string_end = json_cut.string_end
+
+    def recorded(text: bytes) -> tuple[int, bool]:
+        guesses.append(string_end(text))
+        return guesses[-1]
+
+    monkeypatch.setattr(json_cut, "string_end", recorded)
+    decode(b'"' + b"a" * (10 * CHUNK + 1) + b'"', RecordingBudget())
+    assert guesses == [(CHUNK, False)] * 10 + [(1, True)]
 
 
 def test_a_name_has_at_most_a_piece() -> None:
