@@ -64,7 +64,7 @@ chaos: .venv/installed rabbitmq postgresql ## run the tests that kill brokers an
 	@status=0; $(PYTHON) $(CHAOS) || status=$$?; $(PYTHON) $(CHAOS_ALONE) || status=$$?; exit $$status
 
 fuzz: .venv/installed rabbitmq ## send hostile messages and requests; INPUTS=100000 for a long run
-	@$(PYTHON) -m pytest --fuzz $(INPUTS) -m fuzz tests/fuzz tests/integration/test_fuzz.py
+	@$(PYTHON) -m pytest --fuzz $(INPUTS) -m fuzz tests/fuzz tests/integration/test_fuzz.py tests/unit/protocol/encoding
 
 test-brokers: .venv/installed ## run the integration tests on newer RabbitMQ versions; needs root and debootstrap
 	@failed=; for version in 4.0 4.3; do \

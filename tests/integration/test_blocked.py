@@ -15,7 +15,7 @@ BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
 
 @pytest.mark.gen_test(timeout=60)
 async def test_calls_and_events_raise_overloaded_while_the_broker_blocks_publishing(
-    evaluate: Callable[[str], None], broker_url: str, prefix: str, start_worker: StartWorker
+    evaluate: Callable[[str], str], broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
     worker = start_worker()
     async with Client(broker_url) as client:

@@ -1,6 +1,5 @@
 """Limits and defaults of a virtual host: the log has the broker's reason, and work starts when the limit is raised."""
 
-import json
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from crew.cli.broker.node import Node
 from crew.protocol import topology
 from tests.integration.conftest import TASKS
 from tests.support import raw
+from tests.support.broker import EVERYTHING
 from tests.support.processes import Processes
 from tests.support.waiting import until
 
@@ -19,14 +19,14 @@ PASSWORD = "limited"
 
 
 @pytest.fixture
-def vhost(node: Node, vhost_url: Callable[[], str]) -> tuple[str, str]:
+def vhost(vhost_url: Callable[[], str]) -> tuple[str, str]:
     """Name and URL of a virtual host that only this test uses."""
     url = vhost_url()
     return urlsplit(url).path.removeprefix("/"), url
 
 
 @pytest.fixture
-def limit(evaluate: Callable[[str], None], vhost: tuple[str, str]) -> Callable[..., None]:
+def limit(evaluate: Callable[[str], str], vhost: tuple[str, str]) -> Callable[..., None]:
     """Sets limits of the virtual host; without arguments, clears them all."""
 
     def limit(**limits: int) -> None:
@@ -40,13 +40,30 @@ def limit(evaluate: Callable[[str], None], vhost: tuple[str, str]) -> Callable[.
 
 
 @pytest.fixture
-def quorum_by_default(node: Node, unique: str) -> Iterator[str]:
+def limited(define: Callable[..., None], vhost: tuple[str, str], unique: str) -> Callable[[int], str]:
+    """Creates a user that may have so many channels, and returns the URL of the virtual host for that user."""
+
+    def make(channels: int) -> str:
+        user, url = f"{unique}user", urlsplit(vhost[1])
+        define(
+            users=[{"name": user, "password": PASSWORD, "tags": "", "limits": {"max-channels": channels}}],
+            permissions=[{"vhost": vhost[0], "user": user, **EVERYTHING}],
+        )
+        return f"amqp://{user}:{PASSWORD}@{url.hostname}:{url.port}/{vhost[0]}"
+
+    return make
+
+
+@pytest.fixture
+def quorum_by_default(
+    node: Node, evaluate: Callable[[str], str], define: Callable[..., None], unique: str
+) -> Iterator[str]:
     """URL of a virtual host with `quorum` as its default queue type."""
     name = f"{unique}quorum"
-    node.ctl("add_vhost", name, "--default-queue-type", "quorum")
-    node.ctl("set_permissions", "-p", name, "crew", ".*", ".*", ".*")
+    evaluate(f'rabbit_vhost:add(<<"{name}">>, #{{default_queue_type => <<"quorum">>}}, <<"test">>).')
+    define(permissions=[{"user": "crew", "vhost": name, **EVERYTHING}])
     yield node.url + name
-    node.ctl("delete_vhost", name)
+    evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"test">>).')
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -118,26 +135,18 @@ async def test_a_worker_and_a_client_wait_while_the_connection_limit_is_reached(
 
 
 def test_a_worker_waits_while_the_channel_limit_of_its_user_is_reached(
-    node: Node, evaluate: Callable[[str], None], vhost: tuple[str, str], unique: str, processes: Processes
+    limited: Callable[[int], str], evaluate: Callable[[str], str], processes: Processes
 ) -> None:
-    name, user = vhost[0], f"{unique}user"
-    users = [{"name": user, "password": PASSWORD, "tags": "", "limits": {"max-channels": 0}}]
-    permissions = [{"vhost": name, "user": user, "configure": ".*", "write": ".*", "read": ".*"}]
-    definitions = json.dumps({"users": users, "permissions": permissions})
-    evaluate(f"ok = rabbit_definitions:import_raw(<<{json.dumps(definitions)}>>).")
-    worker = processes.python(TASKS, "--url", f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}")
+    url = limited(0)
+    worker = processes.python(TASKS, "--url", url)
     worker.says("has reached the maximum allowed user limit of ").says("raise the limit, or close")
     assert worker.is_running
+    user = urlsplit(url).username
     evaluate(f'ok = rabbit_auth_backend_internal:clear_user_limits(<<"{user}">>, <<"all">>, <<"test">>).')
     worker.says("serving")
 
 
 def test_a_worker_with_many_tasks_starts_where_its_user_may_have_few_channels(
-    node: Node, vhost: tuple[str, str], unique: str, processes: Processes
+    limited: Callable[[int], str], processes: Processes
 ) -> None:
-    name, user = vhost[0], f"{unique}few"
-    node.ctl("add_user", user, PASSWORD)
-    node.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
-    node.ctl("set_user_limits", user, json.dumps({"max-channels": 6}))
-    url = f"amqp://{user}:{PASSWORD}@127.0.0.1:{urlsplit(node.url).port}/{name}"
-    processes.python(TASKS.with_name("many.py"), "--url", url).says("serving 50 tasks")
+    processes.python(TASKS.with_name("many.py"), "--url", limited(6)).says("serving 50 tasks")

@@ -82,12 +82,14 @@ async def test_calls_of_a_client_with_a_wrong_clock_get_their_replies(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_nothing_is_logged_if_the_broker_forbids_the_clock_comparison(
-    node: object, broker_url: str, unique: str, caplog: pytest.LogCaptureFixture
+    define: Callable[..., None], broker_url: str, unique: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     user = f"{unique}user"
     allowed = r"^(crew\.(?!clock)|amq\.default$)"
-    node.ctl("add_user", user, "secret")  # type: ignore[attr-defined]
-    node.ctl("set_permissions", "-p", "/", user, allowed, allowed, allowed)  # type: ignore[attr-defined]
+    define(
+        users=[{"name": user, "password": "secret", "tags": ""}],
+        permissions=[{"user": user, "vhost": "/", "configure": allowed, "write": allowed, "read": allowed}],
+    )
     async with Client(f"amqp://{user}:secret@{broker_url.rpartition('@')[2]}") as client:
         with pytest.raises(crew.UnknownTask):
             await client.call(unique + "missing")

@@ -1,7 +1,6 @@
 """Broker users with too few permissions: each error names the missing ones, and those that it suggests suffice."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,16 +30,14 @@ USERS = {
 
 
 @pytest.fixture(scope="module")
-def host(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+def host(node: Node, define: Callable[..., None]) -> str:
     """Host and port of a broker with these users."""
-    file = tmp_path_factory.mktemp("users") / "definitions.json"
     users = [{"name": name, "password": PASSWORD, "tags": ""} for name in [*USERS, "stranger"]]
     permissions = [
         {"user": user, "vhost": "/", "configure": configure, "write": write, "read": read}
         for user, (configure, write, read) in USERS.items()
     ]
-    file.write_text(json.dumps({"users": users, "permissions": permissions}))
-    node.ctl("import_definitions", str(file))
+    define(users=users, permissions=permissions)
     return f"127.0.0.1:{urlsplit(node.url).port}"
 
 

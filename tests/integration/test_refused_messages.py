@@ -1,7 +1,6 @@
 """A message for which the broker closes the channel fails alone and with the broker's reason, whatever its type."""
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +15,6 @@ from crew import Client
 from crew.amqp import Confirm, ConfirmStatus, Link
 from crew.amqp.admin.session import open_session
 from crew.amqp.errors import LinkError
-from crew.cli.broker.node import Node
 from crew.client.admin import parked
 from crew.jobs import JobStatus, JobStore
 from crew.protocol import failure, parked_message, properties, topology
@@ -24,6 +22,7 @@ from crew.protocol.properties import Properties
 from crew.settings import load
 from tests.integration.conftest import StartWorker
 from tests.support import raw, stores
+from tests.support.broker import EVERYTHING
 from tests.support.waiting import until
 
 # Properties that RabbitMQ refuses, each with a part of its reason. crew itself never sends them.
@@ -149,18 +148,18 @@ async def test_unencodable_or_oversized_properties_fail_before_they_are_sent(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_an_event_on_a_forbidden_topic_does_not_affect_other_calls(
-    node: Node, vhost_url: Callable[[], str], unique: str, prefix: str, start_worker: StartWorker, tmp_path: Path
+    define: Callable[..., None], vhost_url: Callable[[], str], unique: str, prefix: str, start_worker: StartWorker
 ) -> None:
     url = vhost_url()
     user, vhost = f"{unique}user", urlsplit(url).path.removeprefix("/")
     start_worker("--url", url)
-    everything = {"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"}
     public = {"user": user, "vhost": vhost, "exchange": "crew.PUBSUB", "write": "^public", "read": ".*"}
-    file = tmp_path / "definitions.json"
-    users = [{"name": user, "password": "theirs", "tags": ""}]
-    file.write_text(json.dumps({"users": users, "permissions": [everything], "topic_permissions": [public]}))
-    node.ctl("import_definitions", str(file))
-    user_url = f"amqp://{user}:theirs@127.0.0.1:{urlsplit(node.url).port}/{vhost}"
+    define(
+        users=[{"name": user, "password": "theirs", "tags": ""}],
+        permissions=[{"user": user, "vhost": vhost, **EVERYTHING}],
+        topic_permissions=[public],
+    )
+    user_url = f"amqp://{user}:theirs@127.0.0.1:{urlsplit(url).port}/{vhost}"
     async with Client(user_url) as client:
         lost: list[Any] = []
         client.links.publishing._on_lost = lost.append

@@ -1,7 +1,6 @@
 """Passwords stay out of logs, messages, tracebacks and the process list."""
 
 import base64
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -10,6 +9,7 @@ import pytest
 
 from crew.cli.broker.node import Node
 from tests.integration.conftest import TASKS
+from tests.support.broker import EVERYTHING
 from tests.support.paths import PROGRAM_FOLDER, ROOT
 from tests.support.processes import Processes, running
 from tests.support.proxy import Proxy
@@ -26,13 +26,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def user(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+def user(define: Callable[..., None]) -> str:
     """A user of the node; its password has characters that need quoting."""
-    file = tmp_path_factory.mktemp("users") / "definitions.json"
-    full_access = {"vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
-    users = [{"name": "o'dd", "password": PASSWORD, "tags": ""}]
-    file.write_text(json.dumps({"users": users, "permissions": [{"user": "o'dd", **full_access}]}))
-    node.ctl("import_definitions", str(file))
+    define(
+        users=[{"name": "o'dd", "password": PASSWORD, "tags": ""}],
+        permissions=[{"user": "o'dd", "vhost": "/", **EVERYTHING}],
+    )
     return "o'dd"
 
 

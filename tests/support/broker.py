@@ -23,6 +23,11 @@ from tests.support.certificates import Certificates
 # A process that stops the node when its standard input ends. That is the end of the tests, also by a kill or a timeout.
 STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
 
+# For each queue of a virtual host, its name and the number of messages in it, each on a line.
+_DEPTHS = """lists:flatten([io_lib:format("~s~n~w~n", [element(4, Name), Messages]) ||
+    [{name, Name}, {messages, Messages}] <- rabbit_amqqueue:info_all(<<"%s">>, [name, messages])])."""
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}  # permissions of a user on a virtual host
+
 
 @contextmanager
 def running_node(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
@@ -74,18 +79,39 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def evaluate(node: Node, node_folder: Path) -> Callable[[str], None]:
-    """Evaluates an Erlang expression in the node."""
+def evaluate(node: Node, node_folder: Path) -> Callable[[str], str]:
+    """Evaluates an Erlang expression in the node, and returns the value as Erlang prints it."""
     return functools.partial(erlang.evaluate, node, NodeFolder(node_folder))
 
 
 @pytest.fixture(scope="session")
-def vhost_url(node: Node, evaluate: Callable[[str], None]) -> Callable[[], str]:
+def depths(evaluate: Callable[[str], str]) -> Callable[..., dict[str, int]]:
+    """Counts the messages in each queue of a virtual host, delivered or not, also in exclusive queues."""
+
+    def count(vhost: str = "/") -> dict[str, int]:
+        lines = json.loads(evaluate(_DEPTHS % vhost)).splitlines()
+        return dict(zip(lines[::2], map(int, lines[1::2]), strict=True))
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def define(evaluate: Callable[[str], str]) -> Callable[..., None]:
+    """Adds users, permissions and the like to the node: https://www.rabbitmq.com/docs/definitions."""
+
+    def define(**definitions: list[dict[str, object]]) -> None:
+        evaluate(f"ok = rabbit_definitions:import_raw(<<{json.dumps(json.dumps(definitions))}>>).")
+
+    return define
+
+
+@pytest.fixture(scope="session")
+def vhost_url(node: Node, define: Callable[..., None]) -> Callable[[], str]:
     """Creates an empty virtual host and returns its AMQP URL."""
 
     def make() -> str:
         name = f"test-{uuid.uuid4().hex[:8]}"
-        evaluate(f"ok = rabbit_definitions:import_raw(<<{json.dumps(json.dumps(_definitions(name)))}>>).")
+        define(vhosts=[{"name": name}], permissions=[{"user": "crew", "vhost": name, **EVERYTHING}])
         return node.url + name
 
     return make
@@ -114,12 +140,6 @@ def _tls_listener(port: int, certificates: Certificates) -> list[str]:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _definitions(vhost: str) -> dict[str, object]:
-    """Definitions of a virtual host that the user of the node may use: https://www.rabbitmq.com/docs/definitions."""
-    everything = {"user": "crew", "configure": ".*", "write": ".*", "read": ".*"}
-    return {"vhosts": [{"name": vhost}], "permissions": [{"vhost": vhost, **everything}]}
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ from crew.cli.broker.node_folder import NodeFolder
 TIMEOUT = 60.0  # seconds
 
 
-def evaluate(node: Node, folder: NodeFolder, expression: str) -> None:
-    """Evaluate `expression` in `node`, which runs in `folder`; fails if the expression does.
+def evaluate(node: Node, folder: NodeFolder, expression: str) -> str:
+    """Evaluate `expression` in `node`, which runs in `folder`; return its value as Erlang prints it, or fail.
 
     `erl_call` belongs to Erlang, but not to each of its packages: without it, `rabbitmqctl eval` does the same.
     """
     program = shutil.which("erl_call", path=rabbitmq.search_path())
     if program is None:
-        node.ctl("eval", expression)
-        return
+        return node.ctl("eval", expression)
     done = subprocess.run(
         [program, "-n", folder.node_name, "-c", folder.read(".erlang.cookie"), "-e"],
         input=f"{expression}\n",
@@ -29,3 +28,4 @@ def evaluate(node: Node, folder: NodeFolder, expression: str) -> None:
         check=True,
     )
     assert done.stdout.startswith("{ok, "), f"{expression}: {done.stdout}{done.stderr}"
+    return done.stdout.strip().removeprefix("{ok, ").removesuffix("}")

@@ -1,6 +1,7 @@
 """The import graph of crew: no cycle, not even through imports for types, and few levels in each package."""
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ def _imported(file: Path) -> Iterator[str]:
                 yield node.module
 
 
+@functools.cache
 def _graph() -> dict[str, set[str]]:
     """Each module with the modules that it imports; `from package import module` counts as the module alone."""
     modules = _modules()

@@ -1,7 +1,7 @@
 """pytest plugin: collect the tests once, then run them for each mutant in a process of its own.
 
 A start of pytest takes longer than the tests of a module. So one process imports the tests and the mutated module. It
-runs all tests with the original functions, and forks for each mutant. The child runs the tests that reach the mutant's
+runs all tests with the original functions, and forks for each mutant. A child runs the tests that reach the mutant's
 function, fast ones first, and ends when one fails. What a test module does at its import is never done with a mutant.
 """
 
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,9 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 NO_MUTANT = ""
 RECORDED = "stats"  # mutmut's word: run the originals, and record their calls
 SURVIVED, KILLED = 0, 1  # exit statuses of a child
-CPU_LIMIT = 1.0  # seconds of CPU time for a mutant that loops, plus five times that of its tests
-WAIT_LIMIT = 60.0  # seconds for a mutant that waits, plus a hundred times that CPU time: the machine may be busy
+AT_ONCE = os.cpu_count() or 1  # children: a mutant that waits for something should not keep the others waiting
+CPU_LIMIT = 1.0  # seconds of CPU time for a mutant that loops, plus five times that of its test
+WAIT_LIMIT = 20.0  # seconds for a mutant that waits, plus a hundred times that CPU time: the machine may be busy
 
 Tests = dict[pytest.Item, float]  # tests that reach a function, with their CPU time in seconds
 
@@ -57,8 +58,7 @@ class ForkedRuns:
         if not session.testsfailed:
             forget_cached_results()
             gc.freeze()
-            statuses = {name: self._status(name, tests[mangled_name_from_mutant_name(name)]) for name in self._names}
-            self._results.write_text(json.dumps(statuses))
+            self._results.write_text(json.dumps(self._statuses(tests)))
         return True
 
     @pytest.hookimpl(tryfirst=True)
@@ -67,19 +67,31 @@ class ForkedRuns:
         if self._is_child and call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
             os._exit(KILLED)
 
-    def _status(self, mutant: str, tests: Tests) -> int:
-        """Run the tests of one mutant in a child; returns its exit status, below 0 for a signal."""
-        if not tests:
-            return SURVIVED
+    def _statuses(self, tests: defaultdict[str, Tests]) -> dict[str, int]:
+        """Run the tests of each mutant, some at the same time; returns the exit statuses, below 0 for a signal."""
+        statuses = dict.fromkeys(self._names, SURVIVED)
+        running: dict[int, str] = {}
+        waiting = [name for name in self._names if tests[mangled_name_from_mutant_name(name)]]
+        while running or waiting:
+            if waiting and len(running) < AT_ONCE:
+                name = waiting.pop()
+                running[self._started(name, tests[mangled_name_from_mutant_name(name)])] = name
+                continue
+            child, status = os.wait()
+            if child in running:  # it is not a process that a test has started
+                statuses[running.pop(child)] = os.waitstatus_to_exitcode(status)
+        return statuses
+
+    def _started(self, mutant: str, tests: Tests) -> int:
+        """Start a child that runs the tests of one mutant; returns its process id."""
         child = os.fork()
         if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            return child
         try:
             self._is_child = True
-            limit(sum(tests.values()))
             hide_output()
             trampoline.set_mutant_under_test(mutant)
-            for _ in in_turn(sorted(tests, key=lambda test: tests[test])):
+            for _ in in_turn(sorted(tests, key=lambda test: tests[test]), lambda test: limit(tests[test])):
                 pass
             os._exit(SURVIVED)
         finally:
@@ -100,9 +112,12 @@ def tests_by_function(items: list[pytest.Item]) -> defaultdict[str, Tests]:
     return tests
 
 
-def in_turn(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, float]]:
-    """Run tests; yields each with its CPU time in seconds."""
+def in_turn(
+    items: Sequence[pytest.Item], prepare: Callable[[pytest.Item], None] = lambda item: None
+) -> Iterator[tuple[pytest.Item, float]]:
+    """Run tests, each after `prepare`; yields each with its CPU time in seconds."""
     for item, following in zip(items, [*items[1:], None], strict=True):
+        prepare(item)
         before = time.process_time()
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         yield item, time.process_time() - before
@@ -118,11 +133,11 @@ def forget_cached_results() -> None:
 
 
 def limit(seconds: float) -> None:
-    """End this process with a signal if it takes much longer than the originals, which took `seconds` of CPU time."""
+    """End this process with a signal if a test takes much longer than with the original: `seconds` of CPU time."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, WAIT_LIMIT + 100 * seconds)
-    cpu = math.ceil(CPU_LIMIT + 5 * seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+    cpu = math.ceil(time.process_time() + CPU_LIMIT + 5 * seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def hide_output() -> None:

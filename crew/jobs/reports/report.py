@@ -144,7 +144,7 @@ def apply(job: Job, report: Report) -> Job | None:
         return _after_end(job, report)
     if report.status is JobStatus.EXPIRED and job.status is JobStatus.STARTED:
         return _expired_after_start(job, report)
-    then = _as_http(job, report) if report.status is JobStatus.SUCCESS and job.is_http else report.status
+    then = _as_http(report) if report.status is JobStatus.SUCCESS and job.is_http else report.status
     check_transition(job.id, job.status, then)
     return _ended(job, report, then) if then.is_final else _started(job, report)
 
@@ -186,7 +186,7 @@ def _after_end(job: Job, report: Report) -> Job | None:
     return msgspec.structs.replace(
         job,
         is_given_up=False,
-        purge_at=(job.ended or report.at) + _ttl(job, job.status),
+        purge_at=(job.ended or report.at) + job.failure_ttl,  # a job that was given up is no success
         started=job.started or (run.started if run else None),
         host=job.host or (run.host if run else None),
         version=job.version + 1,
@@ -198,7 +198,7 @@ def _started(job: Job, report: Report) -> Job:
 
     Otherwise the broker delivers the job or its retry again as soon as there is a worker, even after a week.
     """
-    run = report.run or Run(host=job.host or "", started=report.at)
+    run = report.run or Run(host=job.host or "")
     started = job.started or run.started or report.at
     # One gateway may commit that the job waits for its retry before another commits that it had started.
     is_over = job.status is JobStatus.STARTED and job.seen is None and _is_last(run, job)
@@ -268,7 +268,7 @@ def _ttl(job: Job, status: JobStatus) -> float:
     return job.result_ttl if status is JobStatus.SUCCESS else job.failure_ttl
 
 
-def _as_http(job: Job, report: Report) -> JobStatus:
+def _as_http(report: Report) -> JobStatus:
     """The status of a URL job: a response with a code of 400 or more is an error, though the task returned."""
     try:
         value = codec.decode(report.result) if report.result is not None else {}

@@ -136,11 +136,11 @@ class _Text:
 
     def _take_guessed_run(self, frame: _Frame) -> bool:
         """As `_take_run`, up to a guessed comma; return False also where the guess is wrong or near a limit."""
-        at, budget = self._at, self._budget
-        end = self._may_guess() and json_cut.members_end(self._data, at, min(at + PIECE, len(self._data)))
+        budget, members = self._budget, self._data[self._at : self._at + PIECE]
+        end = self._may_guess() and json_cut.members_end(members)
         if not end:
             return False
-        members = self._data[at:end]
+        members = members[:end]
         elements, memory = 1 + _separators(members), len(members) * width(members)
         if not budget.has(elements, memory) or is_too_deep(members, budget.depth - len(self.stack)):
             return False
@@ -152,7 +152,7 @@ class _Text:
         if not found:  # spaces
             return False
         budget.take(elements, memory)
-        self._put_all(frame, found, end)
+        self._put_all(frame, found, self._at + end)
         return True
 
     def _may_guess(self) -> bool:
@@ -268,18 +268,18 @@ class _Text:
 
     def _guessed_chunk(self) -> tuple[str | None, bool]:
         """Decode a chunk up to a guessed end; return None where the guess is wrong, and whether the string ends."""
-        at = self._at
-        end, is_end = json_cut.string_end(self._data, at, at + CHUNK) if self._may_guess() else (0, False)
+        chunk = self._data[self._at : self._at + CHUNK]
+        end, is_end = json_cut.string_end(chunk) if self._may_guess() else (0, False)
         if not end:
             return None, False
-        chunk = self._data[at:end]
+        chunk = chunk[:end]
         try:
             text = _decode(b'"%b"' % chunk)
         except msgspec.MsgspecError:
             self._wrong_guesses += 1
             return None, False
         self._budget.take(0, len(chunk) * width(chunk))
-        self._at = end
+        self._at += end
         return text, is_end
 
     def _chunk(self) -> bytes:

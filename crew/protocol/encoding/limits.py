@@ -7,7 +7,7 @@ building them blocks the interpreter. So the elements are counted before they ar
 import gc
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Protocol
 
@@ -59,14 +59,28 @@ class Decoding(Protocol):
 
 
 class Budget:
-    """The rest of `limits` while one body is decoded, and the last time at which other threads could run."""
+    """The rest of `limits` while one body is decoded, and the last time at which other threads could run.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: the limits of the receiver.
+        clock: seconds since any time.
+        sleep: lets other threads run.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
         self.depth = limits.depth
         self.elements = limits.elements  # the rest
         self._memory = limits.memory
-        self._rested = time.perf_counter()
+        self._rested = clock()
 
     def take(self, elements: int, text: int = 0) -> None:
         """Count elements, and bytes of memory for text; raise SerializationError above the limit."""
@@ -86,9 +100,9 @@ class Budget:
 
     def rest(self) -> None:
         """Let other threads run, if the last time was more than `REST_AFTER` ago."""
-        if time.perf_counter() - self._rested > REST_AFTER:
-            time.sleep(0)
-            self._rested = time.perf_counter()
+        if self._clock() - self._rested > REST_AFTER:
+            self._sleep(0)
+            self._rested = self._clock()
 
     def value_of(self, decoding: Decoding) -> Any:
         """Decode a body; free what was decoded of a body that is refused."""

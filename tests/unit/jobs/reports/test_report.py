@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crew.jobs.job import STATUS_OF, Job, JobStatus
+from crew.jobs.job import STATUS_OF, IllegalTransition, Job, JobStatus
 from crew.jobs.reports import report
 from crew.jobs.reports.report import (
     KEPT_IN_QUEUE,
@@ -330,8 +330,8 @@ def test_a_result_whose_content_type_no_database_accepts_is_an_error(
     report = decoded(Outcome.RETURNED, body=Body(b"5", content_type, encoding))
     assert report.status is status
     if status is JobStatus.ERROR:
-        assert error_of(report)[1] == "SerializationError"
-        assert error_of(report)[2].startswith("the content type of the result is not valid: ")
+        message = f"the content type of the result is not valid: {foreign.brief(content_type)}"
+        assert error_of(report) == (JobStatus.ERROR, "SerializationError", message)
 
 
 def test_a_failure_is_recorded_as_it_was_sent_unless_it_is_missing_or_too_long() -> None:
@@ -340,6 +340,7 @@ def test_a_failure_is_recorded_as_it_was_sent_unless_it_is_missing_or_too_long()
     too_long = decoded(Outcome.RAISED, b"x" * (failure.MAX_ENCODED + 1))
     assert len(too_long.failure or b"") < 1_000
     assert error_of(too_long)[1] == "SerializationError"
+    assert f"it has {failure.MAX_ENCODED + 1} bytes" in error_of(too_long)[2]
 
 
 @pytest.mark.parametrize(
@@ -399,6 +400,19 @@ def test_a_start_that_is_reported_without_an_execution_is_at_the_time_of_the_rep
     assert after(msgspec.structs.replace(JOB, host="h:1"), started).host == "h:1"
     without_time = reported(Outcome.STARTED, run=Run(host=HOST), at=NOW + 5)
     assert after(JOB, without_time).started == NOW + 5
+
+
+def test_a_job_that_a_worker_has_reported_is_neither_published_again_nor_submitted() -> None:
+    waiting = msgspec.structs.replace(JOB, submit_until=NOW + 30)
+    for one in (reported(Outcome.STARTED), reported(Outcome.RETURNED, 5), CANCEL):
+        job = after(waiting, one)
+        assert (job.publish_at, job.submit_until) == (None, None)
+
+
+def test_a_report_that_a_job_is_queued_again_is_an_illegal_transition() -> None:
+    queued = Report(id=JOB.id, status=JobStatus.QUEUED, at=NOW)
+    with pytest.raises(IllegalTransition, match=f"^job {JOB.id} is started and cannot become queued$"):
+        apply(after(JOB, reported(Outcome.STARTED)), queued)
 
 
 def test_the_number_of_attempts_never_decreases() -> None:

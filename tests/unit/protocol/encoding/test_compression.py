@@ -77,6 +77,25 @@ def test_a_large_body_is_left_as_it_is_where_compression_is_off() -> None:
     )
 
 
+def test_a_body_of_exactly_the_limit_is_not_compressed_because_of_it() -> None:
+    pieces = [RANDOM[at : at + 8 * 1024] for at in range(0, 32 * 1024, 8 * 1024)]  # all that is sampled is random
+    body = Body(bytes(32 * 1024).join(pieces), codec.BYTES)
+    assert not compression.shrinks(body.data)
+    assert codec.packed(body, len(body.data)) == body
+    assert codec.packed(body, len(body.data) - 1).content_encoding == "gzip"
+
+
+@pytest.mark.parametrize("compresses", [True, False])
+@pytest.mark.parametrize("size", [10, 50_000, 500_000], ids=["small", "compressed quickly", "compressed later"])
+def test_a_result_is_encoded_by_its_serializer_and_compressed_by_the_settings(size: int, compresses: bool) -> None:
+    payload = "text " * (size // 5)
+    body = codec.encode_for_settings(payload, "text", max_size=size, compresses=compresses)
+    assert body == codec.encode(payload, "text", compresses=compresses)
+    assert body.content_encoding == ("gzip" if compresses and size > compression.ABOVE else None)
+    with pytest.raises(TooLarge):
+        codec.encode_for_settings(RANDOM * (1 + size // len(RANDOM)), None, max_size=100_000, compresses=compresses)
+
+
 def test_a_bomb_is_refused_before_it_fills_memory() -> None:
     bomb = gzip.compress(bytes(32 * MIB), 1)
     tracemalloc.start()

@@ -35,6 +35,21 @@ def test_the_decoder_of_a_receiver_has_its_settings() -> None:
     assert "more than 100000 bytes of memory" in refused(codec.decoder_of(tight), Body(b"[" + wide + b"]", codec.JSON))
 
 
+def test_a_check_asks_to_keep_nothing() -> None:
+    asked: list[Any] = []
+
+    def decode(body: Body, keeps: bool = True) -> None:
+        asked.append(keeps)
+
+    codec.check(Body(b"1", codec.JSON), decode)
+    assert asked == [False]
+
+
+def test_the_error_lists_what_a_receiver_accepts() -> None:
+    decode = codec.decoder(["text", "json"], 10)
+    assert refused(decode, Body(b"1", codec.BYTES)).endswith("only application/json, text/plain")
+
+
 def test_a_receiver_of_nothing_says_so() -> None:
     assert refused(codec.decoder([], 10), Body(b"1", codec.JSON)).endswith("is not accepted here, only nothing")
 
@@ -78,6 +93,13 @@ def test_a_body_is_decompressed_up_to_a_size() -> None:
             codec.unpacked(body, 999)
     with pytest.raises(SerializationError, match=r"the body is not valid gzip"):
         codec.unpacked(Body(b"x", codec.TEXT, "gzip"))
+
+
+def test_a_body_that_is_large_or_compressed_should_be_decoded_in_a_thread() -> None:
+    assert not codec.is_large(Body(bytes(codec.LARGE), codec.BYTES))
+    assert not codec.is_large(Body(b"", codec.JSON, "identity"))
+    assert codec.is_large(Body(bytes(codec.LARGE + 1), codec.BYTES))
+    assert codec.is_large(Body(b"", codec.JSON, "gzip"))
 
 
 def test_json_text_is_decoded_without_a_body() -> None:

@@ -1,7 +1,7 @@
 """Prefetch that follows the measured run time."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crew.worker.consumer.prefetch import AHEAD, SETTLED, Prefetch
@@ -93,6 +93,7 @@ def test_a_run_time_near_a_threshold_does_not_change_the_prefetch_repeatedly() -
 
 
 @given(st.lists(durations, max_size=50))
+@example([0.0001] * SETTLED)
 def test_a_fixed_prefetch_does_not_change(runs: list[float]) -> None:
     prefetch = Prefetch(1, fixed=7)
     assert [prefetch.observe(seconds) for seconds in runs] == [False] * len(runs)
