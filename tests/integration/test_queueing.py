@@ -35,15 +35,15 @@ async def test_a_call_of_high_priority_overtakes_all_waiting_calls_but_one(
 async def test_a_busy_worker_does_not_hold_calls_that_another_could_run(
     broker_url: str, prefix: str, start_worker: StartWorker
 ) -> None:
-    busy = start_worker()
+    busy = start_worker(script="ten.py")
     async with Client(broker_url) as client:
-        long = client.call(prefix + "ten.0", 20)
+        long = client.call(prefix + "0", 20)
         await until(lambda: "RAN" in busy.output)
-        first = [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]  # only the busy worker consumes now
+        first = [client.call(prefix + f"{1 + n % 9}", 0) for n in range(10)]  # only the busy worker consumes now
         await asyncio.sleep(0.05)
-        start_worker()
+        start_worker(script="ten.py")
         began = time.monotonic()
-        calls = first + [client.call(prefix + f"ten.{1 + n % 9}", 0) for n in range(10)]
+        calls = first + [client.call(prefix + f"{1 + n % 9}", 0) for n in range(10)]
         pids = {await call for call in calls}
         assert time.monotonic() - began < 5
         assert not long.done()

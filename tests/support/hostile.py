@@ -43,6 +43,7 @@ HOSTILE: Final[dict[str, Hostile]] = {
     "nested objects in JSON": (codec.JSON, lambda size: b'{"":' * (size // 4)),
     "small strings in JSON": (codec.JSON, lambda size: listed(b'"a"', size)),
     "huge numbers": (codec.JSON, lambda size: listed(b"1" * 4300, size)),
+    "numbers with large exponents": (codec.JSON, lambda size: listed(b"1e308", size)),
     "one number": (codec.JSON, lambda size: b"1" * size),
     "slow floats": (
         codec.JSON,

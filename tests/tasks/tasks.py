@@ -232,16 +232,5 @@ def bad(kind):
     return BAD[kind]()
 
 
-# --- ten tasks of one worker -----------------------------------------------------------------------------------------
-
-for number in range(10):
-
-    @Task(f"{PREFIX}ten.{number}")
-    def one_of_ten(seconds):
-        say("RAN", os.getpid())
-        time.sleep(seconds)
-        return os.getpid()
-
-
 if __name__ == "__main__":
     run(counter=0)

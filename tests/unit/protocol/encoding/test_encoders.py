@@ -152,8 +152,7 @@ def test_text_and_bytes_are_refused_as_a_whole(encode: Any, payload: Any, reason
 def test_records_are_plain() -> None:
     assert len(encoders.encode_json(ROWS)) > encoders.WIDE_ABOVE
     values: list[Any] = [*VALUES, ROWS, {"rows": ROWS}, [[[]]], (1, 2), [{}, [], (), *SCALARS]]
-    for value in values:
-        assert encoders.is_plain(value, encoders.encode_json(value))
+    assert all(encoders.is_plain(value, encoders.encode_json(value)) for value in values)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
@@ -176,6 +175,6 @@ def test_subclasses_of_containers_arrive_as_plain_ones_in_a_large_payload() -> N
     assert codec.decode(codec.encode(payload, "json"))[500:] == [{"b": 1, "a": 2}, {"a": 2, "b": 1}]
 
 
-def test_messagepack_carries_every_float_beside_the_text_null_in_a_large_payload() -> None:
-    payload = [*ROWS, INFINITE, "null"]
-    assert msgspec.msgpack.decode(encoders.encode_msgpack(payload))[500:] == [INFINITE, "null"]
+def test_messagepack_carries_numbers_that_are_not_finite_in_a_large_payload() -> None:
+    payload = [*ROWS, float("inf"), "null"]
+    assert codec.decode(codec.encode(payload, "msgpack"))[500:] == [float("inf"), "null"]

@@ -1,6 +1,10 @@
 """JSON that is decoded in pieces: the same values as from msgspec, exact limits, and pieces of a limited size."""
 
 import json
+import math
+import random
+import struct
+import time
 from typing import Any
 
 import msgspec
@@ -330,3 +334,27 @@ def test_many_spaces_are_skipped_in_chunks() -> None:
     spaces = b" \n\t\r" * (CHUNK // 2)
     text = spaces.join([b"", b"[", b"1", b",", b'{"a":', b"2", b"}", b"]", b""])
     assert decode(text, RecordingBudget()) == [1, {"a": 2}]
+
+
+def test_numbers_with_large_exponents_take_little_more_time_than_others() -> None:
+    """msgspec takes 300 times as long for each of them."""
+    taken: list[float] = []
+    for number in (b"1.25", b"1e308"):
+        text = b"[" + b",".join([number] * 300_000) + b"]"
+        began = time.thread_time()
+        assert decode(text, RecordingBudget()) == [float(number)] * 300_000
+        taken.append(time.thread_time() - began)
+    assert taken[1] < 50 * taken[0]
+
+
+@pytest.mark.parametrize("form", ["{!r}", "{:.17e}", "{:E}", "{:.30g}"])
+def test_numbers_beside_those_with_large_exponents_are_the_same(form: str) -> None:
+    finite = filter(math.isfinite, struct.unpack(f"{20_000}d", random.Random(17).randbytes(160_000)))
+    numbers = [*map(form.format, finite), "0.1", "-0.0", "1e5", "5e-324", "17", str(2**70)]
+    text = f"[{'1e308,' * PIECE}{','.join(numbers)}]".encode()
+    assert list(map(repr, decode(text, RecordingBudget()))) == list(map(repr, msgspec.json.decode(text)))
+
+
+def test_a_number_that_is_too_large_is_refused_beside_those_with_large_exponents() -> None:
+    with pytest.raises(ValueError, match="Number out of range"):
+        decode(b"[" + b"1e308," * PIECE + b"1e309]", RecordingBudget())
