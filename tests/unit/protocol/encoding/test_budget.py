@@ -1,5 +1,6 @@
 """The budget of a body that is decoded in pieces: exact limits, rests for other threads, and what is freed."""
 
+import gc
 import itertools
 import types
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from crew.errors import SerializationError
+from crew.protocol.encoding import limits
 from crew.protocol.encoding.limits import DEFAULT, ELEMENT, FREED_AT_ONCE, REST_AFTER, Budget, Limits, width
 
 LIMITS = Limits(elements=10, depth=3, memory=2_000)
@@ -133,3 +135,13 @@ def test_other_threads_may_run_while_many_containers_are_freed() -> None:
     )
     budget.free(arrays)
     assert left == [2 * FREED_AT_ONCE, FREED_AT_ONCE, 0]
+
+
+def test_frozen_objects_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = [limits.FROZEN_BY_PYTHON, 0]
+    monkeypatch.setattr(limits, "_are_frozen", False)
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: counts.pop(0))
+    for _ in range(3):
+        with limits.without_collection():
+            pass
+    assert counts == [0]

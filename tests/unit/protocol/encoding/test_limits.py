@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew.errors import SerializationError
-from crew.protocol.encoding import codec, large_json, large_msgpack, limits
+from crew.protocol.encoding import codec, large_json, large_msgpack
 from crew.protocol.encoding.limits import DEFAULT, Budget, Limits
 from crew.protocol.message import Body
 from tests.support.hostile import HOSTILE, array, listed, map_of
@@ -296,13 +296,3 @@ def test_a_check_refuses_what_decoding_refuses(content_type: str) -> None:
     codec.check(body, codec.decode)
     with pytest.raises(SerializationError):
         codec.check(Body(body.data[:-1], content_type), codec.decode)
-
-
-def test_frozen_objects_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = [limits.FROZEN_BY_PYTHON, 0]
-    monkeypatch.setattr(limits, "_are_frozen", False)
-    monkeypatch.setattr(gc, "get_freeze_count", lambda: counts.pop(0))
-    for _ in range(3):
-        with limits.without_collection():
-            pass
-    assert counts == [0]
