@@ -1,24 +1,39 @@
 """Calls are refused at once while the broker is short of memory, and accepted again after it has recovered."""
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 import crew
 from crew import Client
+from crew.cli.broker.node import Node
+from crew.cli.broker.node_folder import NodeFolder
 from tests.integration.conftest import StartWorker
+from tests.support import erlang
+from tests.support.broker import running_node
 from tests.support.waiting import eventually, until
 
 BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
 
 
+@pytest.fixture
+def own_node(tmp_path: Path) -> Iterator[Node]:
+    """A node for this test only: it refuses everything that is published."""
+    with running_node(tmp_path / "node") as node:
+        yield node
+
+
+@pytest.mark.chaos
 @pytest.mark.gen_test(timeout=60)
 async def test_calls_and_events_raise_overloaded_while_the_broker_blocks_publishing(
-    evaluate: Callable[[str], str], broker_url: str, prefix: str, start_worker: StartWorker
+    own_node: Node, tmp_path: Path, prefix: str, start_worker: StartWorker
 ) -> None:
-    worker = start_worker()
-    async with Client(broker_url) as client:
+    evaluate: Callable[[str], str] = functools.partial(erlang.evaluate, own_node, NodeFolder(tmp_path / "node"))
+    worker = start_worker("--url", own_node.url)
+    async with Client(own_node.url) as client:
         assert await client.call(prefix + "echo", "before") == "before"
         nested = client.call(prefix + "pressed", expiration=30)
         await until(lambda: nested.has_started)

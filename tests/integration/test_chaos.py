@@ -20,6 +20,7 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from tests.support import raw
+from tests.support.broker import vhost_of
 from tests.support.chaos.plan import EXECUTORS, plan
 from tests.support.chaos.record import Record
 from tests.support.chaos.run import Chaos, Ended
@@ -142,7 +143,10 @@ async def _queues_are_empty(request: pytest.FixtureRequest, url: str, prefix: st
     if "CREW_TEST_AMQP_URL" not in os.environ:
         node = request.getfixturevalue("node")
         empty = {f"{queue}\t0" for queue in queues}
-        await until(lambda: empty <= {*node.ctl("list_queues", "name", "messages").splitlines()}, SETTLED_WITHIN)
+        await until(
+            lambda: empty <= {*node.ctl("list_queues", "-p", vhost_of(url), "name", "messages").splitlines()},
+            SETTLED_WITHIN,
+        )
 
 
 def _memory_does_not_grow(before: Sequence[float], after: Sequence[float]) -> None:

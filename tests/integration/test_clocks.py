@@ -9,6 +9,7 @@ import pytest
 import crew
 from crew import Client
 from tests.integration.conftest import TASKS
+from tests.support.broker import vhost_of
 from tests.support.paths import ROOT
 from tests.support.processes import Processes
 from tests.support.proxy import Proxy
@@ -88,7 +89,9 @@ async def test_nothing_is_logged_if_the_broker_forbids_the_clock_comparison(
     allowed = r"^(crew\.(?!clock)|amq\.default$)"
     define(
         users=[{"name": user, "password": "secret", "tags": ""}],
-        permissions=[{"user": user, "vhost": "/", "configure": allowed, "write": allowed, "read": allowed}],
+        permissions=[
+            {"user": user, "vhost": vhost_of(broker_url), "configure": allowed, "write": allowed, "read": allowed}
+        ],
     )
     async with Client(f"amqp://{user}:secret@{broker_url.rpartition('@')[2]}") as client:
         with pytest.raises(crew.UnknownTask):

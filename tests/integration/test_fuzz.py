@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -62,7 +61,6 @@ def test_no_message_ends_a_process_blocks_a_queue_or_floods_the_log(
     inputs: int | None,
     request: pytest.FixtureRequest,
 ) -> None:
-    vhost = unquote(urlsplit(url).path[1:])
     count: int = inputs or request.getfixturevalue("fuzz_inputs")
     caplog.set_level(logging.INFO, logger="crew")
     raw.declare(url, topology.task_queue("idle"))
@@ -100,8 +98,8 @@ def test_no_message_ends_a_process_blocks_a_queue_or_floods_the_log(
 
         storm()
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not _waiting(depths(vhost)), timeout=20)
-        assert _waiting(depths(vhost)) == {}
+            eventually(lambda: not _waiting(depths(url)), timeout=20)
+        assert _waiting(depths(url)) == {}
     assert foreign.confirmed > 0.9 * count, "too few messages have arrived to prove anything"
     assert set(processes.alive()) == before
     log = since.output + caplog.text

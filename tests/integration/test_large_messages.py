@@ -117,7 +117,7 @@ async def test_fifty_large_calls_delay_neither_timers_nor_heartbeats(
 @pytest.mark.gen_test(timeout=60)
 async def test_a_client_makes_calls_while_it_decodes_large_events(
     broker_url: str,
-    depths: Callable[[], dict[str, int]],
+    depths: Callable[[str], dict[str, int]],
     prefix: str,
     processes: Processes,
     caplog: pytest.LogCaptureFixture,
@@ -134,7 +134,7 @@ async def test_a_client_makes_calls_while_it_decodes_large_events(
                 assert await client.call(prefix + "size", "text") == 4
         assert events == [payload] * 5
         empty = {f"crew.reply.{client.id}": 0, f"crew.subscribe.{client.id}": 0}
-        await until(lambda: empty.items() <= depths().items())
+        await until(lambda: empty.items() <= depths(broker_url).items())
     assert "no connection to the broker" not in caplog.text
 
 

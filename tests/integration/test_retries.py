@@ -14,6 +14,7 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from tests.support import raw
+from tests.support.broker import vhost_of
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Output, Process, Processes, running
 from tests.support.waiting import eventually, until
@@ -144,7 +145,9 @@ async def test_a_call_that_waits_for_its_retry_holds_no_slot_and_no_delivery(
         await until(lambda: _waiting(broker_url, PATIENT) == 1)
         assert await client.call(prefix + "echo", "meanwhile", expiration=3) == "meanwhile"
         waiting = f"crew.retry.{PATIENT}"
-        queues = {line.split("\t")[0]: line for line in node.ctl(*_LIST_QUEUES).splitlines()}
+        queues = {
+            line.split("\t")[0]: line for line in node.ctl(*_LIST_QUEUES, "-p", vhost_of(broker_url)).splitlines()
+        }
         assert queues[waiting].split("\t")[1:3] == ["1", "0"]
         assert queues[f"crew.tasks.{prefix}patient"].split("\t")[1:3] == ["0", "0"]
         assert '{"x-expires",605000}' in queues[waiting]

@@ -4,12 +4,11 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from crew import Client, ConnectionError
-from crew.cli.broker.node import Node
 from crew.client.blocking import Client as BlockingClient
 from tests.integration.conftest import TASKS
 from tests.support.outage import Outage
@@ -87,12 +86,16 @@ async def test_connections_that_break_on_either_side_lose_no_call(
 @pytest.mark.skipif("CREW_TEST_AMQP_URL" in os.environ, reason="closes connections of a node of our own")
 @pytest.mark.gen_test(timeout=60)
 async def test_connections_that_the_broker_closes_lose_no_call(
-    node: Node, broker_url: str, worker: Process, prefix: str, caplog: pytest.LogCaptureFixture
+    close_connections: Callable[[], None],
+    broker_url: str,
+    worker: Process,
+    prefix: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Client(broker_url) as client:
         outage = Outage(client, prefix, worker, caplog)
         await outage.begin()
-        await outage.through(lambda: node.ctl("close_all_connections", "a test"))
+        await outage.through(close_connections)
 
 
 @pytest.mark.gen_test(timeout=90)

@@ -1,4 +1,7 @@
-"""The broker of the tests: one private node per session, or the broker that CREW_TEST_AMQP_URL names."""
+"""The broker of the tests: one private node for all processes of pytest-xdist, or that of CREW_TEST_AMQP_URL.
+
+Each process of the tests has a virtual host of its own.
+"""
 
 import functools
 import json
@@ -11,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -19,6 +23,7 @@ from crew.cli.broker.node import Node
 from crew.cli.broker.node_folder import PORTS, NodeFolder
 from tests.support import erlang
 from tests.support.certificates import Certificates
+from tests.support.shared_node import locked, used_node
 
 # A process that stops the node when its standard input ends. That is the end of the tests, also by a kill or a timeout.
 STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
@@ -26,6 +31,10 @@ STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.N
 # For each queue of a virtual host, its name and the number of messages in it, each on a line.
 _DEPTHS = """lists:flatten([io_lib:format("~s~n~w~n", [element(4, Name), Messages]) ||
     [{name, Name}, {messages, Messages}] <- rabbit_amqqueue:info_all(<<"%s">>, [name, messages])])."""
+# Closes all connections to a virtual host. One that has closed meanwhile is no error.
+_CLOSE = """[catch rabbit_networking:close_connection(Connection, "a test") ||
+    Connection <- rabbit_networking:connections(),
+    (catch rabbit_networking:connection_info(Connection, [vhost])) =:= [{vhost, <<"%s">>}]]."""
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}  # permissions of a user on a virtual host
 
 
@@ -42,40 +51,58 @@ def running_node(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
 
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `node`."""
-    folder = tmp_path_factory.mktemp("home") / ".crew" / "broker"  # a command in `home` finds the node
-    private_folder.make_folder(folder)
+    """The folder of `node`, the same for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "home" / ".crew" / "broker"  # a command in `home` finds the node
+    with locked(shared / "preparing"):
+        private_folder.make_folder(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def certificates(node_folder: Path) -> Certificates:
     """The TLS certificates of the node and its clients."""
-    return Certificates(node_folder / "certificates")
+    with locked(node_folder / "preparing"):
+        return Certificates(node_folder / "certificates")
 
 
 @pytest.fixture(scope="session")
-def tls_port() -> int:
+def tls_port(node_folder: Path) -> int:
     """The port on which the node accepts TLS clients with a certificate."""
-    return next(port for port in random.sample(PORTS, k=100) if _is_free(port))
+    file = node_folder / "tls_port"
+    with locked(node_folder / "preparing"):
+        if not file.exists():
+            file.write_text(str(next(port for port in random.sample(PORTS, k=100) if _is_free(port))))
+        return int(file.read_text())
 
 
 @pytest.fixture(scope="session")
 def node(node_folder: Path, certificates: Certificates, tls_port: int) -> Iterator[Node]:
-    """The private node. Tests may use `node.ctl`, but must not stop the node."""
+    """The private node. Tests may use `node.ctl`, but must not stop the node: other tests use it at the same time."""
     if "CREW_TEST_AMQP_URL" in os.environ:
         pytest.skip("this test needs the private node, but CREW_TEST_AMQP_URL names another broker")
-    with running_node(node_folder, conf=_tls_listener(tls_port, certificates)) as node:
+    with used_node(node_folder, conf=_tls_listener(tls_port, certificates)) as node:
         yield node
 
 
 @pytest.fixture(scope="session")
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """AMQP URL of the broker, the same for all tests: use `unique` or `vhost_url` to separate tests."""
+    """AMQP URL of the broker, the same for all tests of a process: use `unique` or `vhost_url` to separate tests."""
     if url := os.environ.get("CREW_TEST_AMQP_URL"):
         return url
-    node: Node = request.getfixturevalue("node")
-    return node.url
+    make: Callable[[], str] = request.getfixturevalue("vhost_url")
+    return make()
+
+
+@pytest.fixture(scope="session")
+def close_connections(evaluate: Callable[[str], str], broker_url: str) -> Callable[[], None]:
+    """Closes all connections to the virtual host of `broker_url`, as an administrator may."""
+
+    def close() -> None:
+        evaluate(_CLOSE % vhost_of(broker_url))
+
+    return close
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +112,11 @@ def evaluate(node: Node, node_folder: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def depths(evaluate: Callable[[str], str]) -> Callable[..., dict[str, int]]:
-    """Counts the messages in each queue of a virtual host, delivered or not, also in exclusive queues."""
+def depths(evaluate: Callable[[str], str]) -> Callable[[str], dict[str, int]]:
+    """Counts the messages in each queue of the virtual host of a URL, delivered or not, also in exclusive queues."""
 
-    def count(vhost: str = "/") -> dict[str, int]:
-        lines = json.loads(evaluate(_DEPTHS % vhost)).splitlines()
+    def count(url: str) -> dict[str, int]:
+        lines = json.loads(evaluate(_DEPTHS % vhost_of(url))).splitlines()
         return dict(zip(lines[::2], map(int, lines[1::2]), strict=True))
 
     return count
@@ -115,6 +142,11 @@ def vhost_url(node: Node, define: Callable[..., None]) -> Callable[[], str]:
         return node.url + name
 
     return make
+
+
+def vhost_of(url: str) -> str:
+    """The virtual host of an AMQP URL."""
+    return unquote(urlsplit(url).path[1:])
 
 
 @contextmanager

@@ -10,7 +10,9 @@ PASSPHRASE = "p@ss/w:d-of-the-key"
 
 
 class Certificates:
-    """Certificate files in `folder`: NAME.pem with the key in NAME.key; the CAs have no key file.
+    """Certificate files in `folder`, made if it does not exist: NAME.pem with its key in NAME.key.
+
+    The CAs have no key file.
 
     Attributes:
         ca: the CA that has signed the certificates of broker and clients.
@@ -20,30 +22,33 @@ class Certificates:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir()
         self.folder = folder
-        self._authority = trustme.CA()
-        self.ca = self._write("ca.pem", self._authority.cert_pem)
-        self.other_ca = self._write("other_ca.pem", trustme.CA().cert_pem)
-        self.server = self._issue("server", "localhost", "127.0.0.1")
-        self.elsewhere = self._issue("elsewhere", "elsewhere.example")
-        self.expired = self._issue("expired", "localhost", "127.0.0.1", not_after=datetime.datetime(2020, 1, 1))
-        self.client = self._issue("client", "client.example")
+        self.ca, self.other_ca = folder / "ca.pem", folder / "other_ca.pem"
+        self.server, self.elsewhere = folder / "server.pem", folder / "elsewhere.pem"
+        self.expired, self.client = folder / "expired.pem", folder / "client.pem"
         self.locked_key = folder / "locked.key"
+        if not folder.exists():
+            folder.mkdir()
+            self._make()
+
+    def _make(self) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.ca))
+        trustme.CA().cert_pem.write_to_path(str(self.other_ca))
+        self._write(self.server, authority.issue_cert("localhost", "127.0.0.1"))
+        self._write(self.elsewhere, authority.issue_cert("elsewhere.example"))
+        past = datetime.datetime(2020, 1, 1)
+        self._write(self.expired, authority.issue_cert("localhost", "127.0.0.1", not_after=past))
+        self._write(self.client, authority.issue_cert("client.example"))
         self.locked_key.write_bytes(_locked(self.key_of(self.client).read_bytes()))
 
     def key_of(self, certificate: Path) -> Path:
         """The key file of a certificate."""
         return certificate.with_suffix(".key")
 
-    def _issue(self, name: str, *hosts: str, not_after: datetime.datetime | None = None) -> Path:
-        issued = self._authority.issue_cert(*hosts, not_after=not_after)
-        self._write(f"{name}.key", issued.private_key_pem)
-        return self._write(f"{name}.pem", issued.cert_chain_pems[0])
-
-    def _write(self, name: str, blob: trustme.Blob) -> Path:
-        blob.write_to_path(str(self.folder / name))
-        return self.folder / name
+    def _write(self, certificate: Path, issued: trustme.LeafCert) -> None:
+        issued.private_key_pem.write_to_path(str(self.key_of(certificate)))
+        issued.cert_chain_pems[0].write_to_path(str(certificate))
 
 
 def _locked(key: bytes) -> bytes:

@@ -6,6 +6,7 @@ import subprocess
 from crew.cli.broker import rabbitmq
 from crew.cli.broker.node import Node
 from crew.cli.broker.node_folder import NodeFolder
+from tests.support.shared_node import locked
 
 TIMEOUT = 60.0  # seconds
 
@@ -18,14 +19,15 @@ def evaluate(node: Node, folder: NodeFolder, expression: str) -> str:
     program = shutil.which("erl_call", path=rabbitmq.search_path())
     if program is None:
         return node.ctl("eval", expression)
-    done = subprocess.run(
-        [program, "-n", folder.node_name, "-c", folder.read(".erlang.cookie"), "-e"],
-        input=f"{expression}\n",
-        env=folder.environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=True,
-    )
+    with locked(folder.path / "erl_call"):  # each has the same name, and a node has one connection to a name
+        done = subprocess.run(
+            [program, "-n", folder.node_name, "-c", folder.read(".erlang.cookie"), "-e"],
+            input=f"{expression}\n",
+            env=folder.environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        )
     assert done.stdout.startswith("{ok, "), f"{expression}: {done.stdout}{done.stderr}"
     return done.stdout.strip().removeprefix("{ok, ").removesuffix("}")
