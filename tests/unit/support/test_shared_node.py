@@ -1,11 +1,12 @@
 """The node that several processes of the tests use ends with the last of them."""
 
+from fcntl import LOCK_SH
 from pathlib import Path
 
 import pytest
 
 from crew.cli.broker.node import Node
-from tests.support.shared_node import LOCK_SH, locked, stop_unused
+from tests.support.shared_node import locked, stop_unused
 
 
 def test_only_a_node_that_no_process_uses_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
