@@ -37,7 +37,7 @@ def main(parts: tuple[str, ...], rounds: int, seconds: float, only: tuple[int, .
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is stopped
     options = Options(rounds=rounds, seconds=seconds, only=only)
     heading = where()
-    print(f"{heading} Medians of {rounds} rounds. {LEGEND}\n", flush=True)
+    print(f"{heading} Medians of {rounds} round{'s' * (rounds != 1)}. {LEGEND}\n", flush=True)
     curves: list[Curve] = []
     for part in PARTS:
         if parts and part not in parts:

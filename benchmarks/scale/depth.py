@@ -20,6 +20,7 @@ QUEUE: Final = f"crew.tasks.{TASK}"
 SINK: Final = "scale.depth.replies"
 URGENT: Final = 30  # calls
 START_TIMEOUT: Final = 60.0  # seconds
+SETTLING: Final = 0.5  # seconds without a change of the queue
 
 PUBLISH: Final = Column("a new call, broker's CPU µs", 1, is_cost=True)
 PUBLISHED: Final = Column("new calls/s")
@@ -101,10 +102,19 @@ def urgent(broker: Broker) -> dict[str, float]:
 
 def restart(broker: Broker) -> dict[str, float]:
     """Kill the broker and start it; the queue must have all its calls."""
-    before = waiting(broker)
+    before = settled(broker)
     broker.kill()
     took = broker.start()
     return {RESTART.name: took.seconds, RESTART_CPU.name: took.cpu, LOST.name: before - waiting(broker)}
+
+
+def settled(broker: Broker) -> int:
+    """The number of calls that wait, once the broker has returned what a stopped worker had prefetched."""
+    before, count = -1, waiting(broker)
+    while count != before:
+        time.sleep(SETTLING)
+        before, count = count, waiting(broker)
+    return count
 
 
 def waiting(broker: Broker) -> int:
