@@ -431,3 +431,42 @@ def test_numbers_beside_those_with_large_exponents_are_the_same(form: str) -> No
 def test_a_number_that_is_too_large_is_refused_beside_those_with_large_exponents() -> None:
     with pytest.raises(ValueError, match="Number out of range"):
         decode(b"[" + b"1e308," * PIECE + b"1e309]", RecordingBudget())
+
+
+@pytest.mark.parametrize("rest", [b"1," * PIECE + b"1]", b"1]"])
+def test_a_number_that_is_too_large_is_refused_in_a_run_of_others(rest: bytes) -> None:
+    with pytest.raises(ValueError, match="Number out of range"):
+        decode(b"[" + b"1e308," * PIECE + b"1e309," + rest, RecordingBudget())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'[ ,"' + b"a" * 2 * PIECE + b'"]', "there is a comma without a value before it"),
+        (b'["' + b"a" * 2 * PIECE + b'",]', "there is a comma without a value after it"),
+        (b'{"a":"' + b"a" * 2 * PIECE + b'",}', "there is a comma without a value after it"),
+    ],
+    ids=["before a long string", "after a long string", "after the member of an object"],
+)
+def test_a_comma_without_a_value_is_refused(text: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        decode(text, RecordingBudget())
+
+
+def test_a_letter_does_not_begin_an_array() -> None:
+    with pytest.raises(ValueError, match="JSON is malformed"):
+        decode(b"X1]", RecordingBudget())
+
+
+def test_an_error_names_one_place() -> None:
+    with pytest.raises(ValueError, match="JSON is malformed") as refused:
+        decode(b"[" + b"1," * PIECE + b"?]", RecordingBudget())
+    assert str(refused.value).count("byte") == 1
+
+
+@pytest.mark.parametrize("character", ["é", "\U0001f600"])
+def test_a_chunk_without_a_guess_ends_at_no_escape(character: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_json, "WRONG_GUESSES", 0)
+    for offset in range(1, 4):
+        text = '"' + "a" * (CHUNK - 2 - offset) + "\\n" + character * 2 + '"'
+        assert decode(text.encode(), RecordingBudget()) == json.loads(text)
