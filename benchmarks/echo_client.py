@@ -21,7 +21,9 @@ async def run(*, persistent: bool) -> None:
             return client.call(TASK, payload, persistent=persistent)
 
         async with asyncio.timeout(WORKER_TIMEOUT):
-            while not await _is_served(client):  # polled, as the worker is another process
+            while not await is_served(
+                client, TASK, load.PAYLOAD, WORKER_TIMEOUT
+            ):  # polled, as the worker is another process
                 await asyncio.sleep(0.1)
         await load.serve(call, _mixin)
 
@@ -32,9 +34,10 @@ def _mixin() -> type:
     return AbandonMixin
 
 
-async def _is_served(client: Client) -> bool:
+async def is_served(client: Client, task: str, payload: Any, timeout: float) -> bool:
+    """Call `task`, and wait up to `timeout` seconds; return False if no worker has declared it yet."""
     try:
-        await client.call(TASK, load.PAYLOAD, expiration=WORKER_TIMEOUT)
+        await client.call(task, payload, expiration=timeout)
     except UnknownTask:
         return False
     return True

@@ -18,10 +18,11 @@ from typing import Final
 
 import click
 import msgspec
+from echo_client import is_served
 from process import Process
 from rpc import broker
 
-from crew import Client, UnknownTask
+from crew import Client
 
 SLEEPS: Final = (0.0001, 0.001, 0.01, 0.1)  # seconds of one task
 ADAPTIVE: Final = 0  # the value of --prefetch that stands for the measured run time
@@ -63,8 +64,10 @@ async def _measure(url: str, prefetches: Sequence[int], rounds: int, *, seconds:
     heads = (f"{what}: {name}" for what in ("calls/s", "places late, median (most)", "ms late") for name in names)
     print("| task, ms | " + " | ".join(heads) + " |\n|" + " --- |" * (3 * len(names) + 1), flush=True)
     async with Client(url, name="benchmark") as client:
-        for prefetch in prefetches:
-            await _until_served(client, _task(prefetch))
+        async with asyncio.timeout(WORKER_TIMEOUT):
+            for prefetch in prefetches:
+                while not await is_served(client, _task(prefetch), 0.0, WORKER_TIMEOUT):  # polled: another process
+                    await asyncio.sleep(0.1)
         for sleep in SLEEPS:
             turns: dict[int, list[Turn]] = {prefetch: [] for prefetch in prefetches}
             for number in range(rounds):
@@ -114,17 +117,6 @@ async def _call_urgently(client: Client, task: str, sleep: float, urgent: list[t
         started = await client.call(task, sleep, priority=URGENT, expiration=EXPIRATION)
         urgent.append((published, started))
         await asyncio.sleep(EVERY)
-
-
-async def _until_served(client: Client, task: str) -> None:
-    async with asyncio.timeout(WORKER_TIMEOUT):
-        while True:
-            try:
-                await client.call(task, 0.0)
-            except UnknownTask:
-                await asyncio.sleep(0.1)  # polled, as the worker is another process
-            else:
-                return
 
 
 def _task(prefetch: int) -> str:

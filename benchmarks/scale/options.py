@@ -1,4 +1,4 @@
-"""What each part of the run is told."""
+"""The options of each part of the run."""
 
 from collections.abc import Sequence
 from typing import TypeVar

@@ -11,8 +11,9 @@ import sys
 from typing import Any, Final
 
 import load
+from echo_client import is_served
 
-from crew import Client, UnknownTask
+from crew import Client
 from crew.client import PendingCall
 
 WORKER_TIMEOUT: Final = 120.0  # seconds until the worker must serve its last task
@@ -27,17 +28,9 @@ async def run(prefix: str, first: int, count: int) -> None:
             return client.call(next(names), payload)
 
         async with asyncio.timeout(WORKER_TIMEOUT):
-            while not await _is_served(client, f"{prefix}.{count - 1}"):  # polled, as the worker is another process
+            while not await is_served(client, f"{prefix}.{count - 1}", load.PAYLOAD, WORKER_TIMEOUT):
                 await asyncio.sleep(0.1)
         await load.serve(call)
-
-
-async def _is_served(client: Client, task: str) -> bool:
-    try:
-        await client.call(task, load.PAYLOAD, expiration=WORKER_TIMEOUT)
-    except UnknownTask:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from crew.cli.broker.node import Node
 from crew.protocol import topology
 from tests.integration.conftest import TASKS
 from tests.support import raw
-from tests.support.broker import EVERYTHING
+from tests.support.broker import EVERYTHING, vhost_of
 from tests.support.processes import Processes
 from tests.support.waiting import until
 
@@ -22,7 +22,7 @@ PASSWORD = "limited"
 def vhost(vhost_url: Callable[[], str]) -> tuple[str, str]:
     """Name and URL of a virtual host that only this test uses."""
     url = vhost_url()
-    return urlsplit(url).path.removeprefix("/"), url
+    return vhost_of(url), url
 
 
 @pytest.fixture

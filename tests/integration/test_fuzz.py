@@ -109,6 +109,6 @@ def test_no_message_ends_a_process_blocks_a_queue_or_floods_the_log(
 
 
 def _waiting(depths: dict[str, int]) -> dict[str, int]:
-    """The queues that still have messages, except those that nobody consumes."""
+    """The queues that still have messages, except those without a consumer."""
     kinds = ("echo", "reply", "subscribe", "control")
     return {name: depth for name, depth in depths.items() if depth and any(kind in name for kind in kinds)}

@@ -22,7 +22,7 @@ from crew.protocol.properties import Properties
 from crew.settings import load
 from tests.integration.conftest import StartWorker
 from tests.support import raw, stores
-from tests.support.broker import EVERYTHING
+from tests.support.broker import EVERYTHING, vhost_of
 from tests.support.waiting import until
 
 # Properties that RabbitMQ refuses, each with a part of its reason. crew itself never sends them.
@@ -151,7 +151,7 @@ async def test_an_event_on_a_forbidden_topic_does_not_affect_other_calls(
     define: Callable[..., None], vhost_url: Callable[[], str], unique: str, prefix: str, start_worker: StartWorker
 ) -> None:
     url = vhost_url()
-    user, vhost = f"{unique}user", urlsplit(url).path.removeprefix("/")
+    user, vhost = f"{unique}user", vhost_of(url)
     start_worker("--url", url)
     public = {"user": user, "vhost": vhost, "exchange": "crew.PUBSUB", "write": "^public", "read": ".*"}
     define(

@@ -238,7 +238,8 @@ def _pids() -> list[int]:
 
 def _command_if_marked(pid: int, mark: str) -> str | None:
     try:
-        if mark.encode() not in _read(pid, "environ") and _read(pid, "comm").rstrip() != _name(mark).encode():
+        is_marked = f"{MARK}={mark}".encode() in _read(pid, "environ")
+        if not is_marked and _read(pid, "comm").rstrip() != _name(mark).encode():
             return None
         return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip() or None
     except OSError:  # it has ended, or belongs to another user

@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from crew.cli.broker.node import Node
 from crew.client.blocking import Client
 from crew.protocol import topology
 from tests.acceptance.test_jobs_api import Program
 from tests.support import raw
+from tests.support.broker import vhost_of
 from tests.support.fuzz.recording import Recorded, few_of_each_kind, recording
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes, running
@@ -53,7 +53,7 @@ class Fleet:
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """Number of messages and consumers of every queue."""
-        vhost = unquote(urlsplit(self.url).path[1:])
+        vhost = vhost_of(self.url)
         lines = self.node.ctl("list_queues", "-p", vhost, "--quiet", "name", "messages", "consumers").splitlines()[1:]
         return {name: (int(depth), int(consumers)) for name, depth, consumers in (line.split("\t") for line in lines)}
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pika
 
 from crew.cli.broker.node import Node
+from tests.support.broker import vhost_of
 
 TRACE = "amq.rabbitmq.trace"
 LISTENS_WITHIN = 10.0  # seconds
@@ -42,7 +42,7 @@ class Recorded:
 @contextmanager
 def recording(node: Node, url: str) -> Iterator[list[Recorded]]:
     """Record all messages in the virtual host of `url` during the block; the list is complete after the block."""
-    vhost = unquote(urlsplit(url).path[1:])
+    vhost = vhost_of(url)
     found: list[Recorded] = []
     listens, done = threading.Event(), threading.Event()
     thread = threading.Thread(target=_listen, args=(url, found, listens, done))

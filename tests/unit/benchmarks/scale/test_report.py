@@ -11,7 +11,7 @@ RATE = Column("calls/s")
 
 
 def curve() -> Curve:
-    """Two points; nobody has measured the memory."""
+    """Two points without a measured memory."""
     made = Curve("Tasks", "tasks", (RATE, COST, Column("memory")))
     made.add("1", {RATE.name: 2000, COST.name: 10})
     made.add("1,000", {COST.name: 25})
