@@ -13,7 +13,7 @@ from crew.cli.broker.node import Node
 from crew.cli.broker.node_folder import NodeFolder
 from tests.integration.conftest import StartWorker
 from tests.support import erlang
-from tests.support.broker import running_node
+from tests.support.shared_node import used_node
 from tests.support.waiting import eventually, until
 
 BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
@@ -22,7 +22,7 @@ BLOCKED = "the broker has blocked publishing: it is short of memory or disk"
 @pytest.fixture
 def own_node(tmp_path: Path) -> Iterator[Node]:
     """A node for this test only: it refuses everything that is published."""
-    with running_node(tmp_path / "node") as node:
+    with used_node(tmp_path / "node") as node:
         yield node
 
 

@@ -12,10 +12,10 @@ import crew
 from crew import Client
 from crew.cli.broker.node import Node
 from tests.integration.conftest import TASKS
-from tests.support.broker import running_node
 from tests.support.outage import BACK_WITHIN, EXPIRATION, Outage
 from tests.support.processes import Process, running
 from tests.support.proxy import Proxy
+from tests.support.shared_node import used_node
 from tests.support.waiting import until
 
 HEARTBEAT = 2  # seconds
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.chaos
 @pytest.fixture(scope="module")
 def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that only this module uses, so that it can be stopped and killed."""
-    with running_node(tmp_path_factory.mktemp("own")) as node:
+    with used_node(tmp_path_factory.mktemp("own")) as node:
         yield node
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -11,9 +9,9 @@ import pytest
 
 from crew import Client
 from crew.cli.broker.node import Node
-from tests.support.broker import STOPPER
 from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes
+from tests.support.shared_node import used_node
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.chaos
@@ -29,11 +27,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node with a short acknowledgement timeout."""
     folder = tmp_path_factory.mktemp("impatient")
     (folder / "advanced.config").write_text(CONFIGURATION)
-    node = Node(folder)
-    with subprocess.Popen([sys.executable, "-c", STOPPER, folder], stdin=subprocess.PIPE, start_new_session=True):
-        node.start()
+    with used_node(folder) as node:
         yield node
-        node.kill()
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ import json
 import os
 import random
 import socket
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,9 +23,6 @@ from tests.support import erlang
 from tests.support.certificates import Certificates
 from tests.support.shared_node import locked, used_node
 
-# A process that stops the node when its standard input ends. That is the end of the tests, also by a kill or a timeout.
-STOPPER = "import sys, pathlib, crew.cli.broker.node as n; sys.stdin.read(); n.Node(pathlib.Path(sys.argv[1])).stop()"
-
 # For each queue of a virtual host, its name and the number of messages in it, each on a line.
 _DEPTHS = """lists:flatten([io_lib:format("~s~n~w~n", [element(4, Name), Messages]) ||
     [{name, Name}, {messages, Messages}] <- rabbit_amqqueue:info_all(<<"%s">>, [name, messages])])."""
@@ -36,17 +31,6 @@ _CLOSE = """[catch rabbit_networking:close_connection(Connection, "a test") ||
     Connection <- rabbit_networking:connections(),
     (catch rabbit_networking:connection_info(Connection, [vhost])) =:= [{vhost, <<"%s">>}]]."""
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}  # permissions of a user on a virtual host
-
-
-@contextmanager
-def running_node(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
-    """A running node in `folder`, with additional lines of rabbitmq.conf. It ends with the block or with the tests."""
-    node = Node(folder, conf=conf)
-    with subprocess.Popen([sys.executable, "-c", STOPPER, folder], stdin=subprocess.PIPE, start_new_session=True):
-        node.start()
-        yield node
-        node.kill()  # its data is not needed, and a clean stop takes a second
-    assert node.pid is None
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ from pathlib import Path
 from crew.cli.broker import epmd
 from crew.cli.broker.node import Node
 from crew.cli.broker.node_folder import HOST, NodeFolder
-from tests.support.broker import STOPPER
+from tests.support.shared_node import stopper
 
 SIZE = 3
 NET_TICK = 4  # seconds until a silent node counts as down, plus or minus a quarter
@@ -95,17 +93,14 @@ class Cluster:
 def clustered(folder: Path) -> Iterator[Cluster]:
     """A running cluster, killed at the end of the block."""
     cluster = Cluster(folder)
-    stoppers = [
-        subprocess.Popen([sys.executable, "-c", STOPPER, path], stdin=subprocess.PIPE, start_new_session=True)
-        for path in (folder / f"crew{number}" for number in range(1, SIZE + 1))
-    ]
+    stoppers = [stopper(folder / f"crew{number}") for number in range(1, SIZE + 1)]
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.kill()
-        for stopper in stoppers:
-            stopper.communicate()
+        for process in stoppers:
+            process.communicate()
 
 
 def _all(do: Callable[[Node], object], nodes: Iterable[Node]) -> None:

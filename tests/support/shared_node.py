@@ -18,21 +18,30 @@ STOPPER = (
 
 
 @contextmanager
-def used_node(folder: Path, *, conf: Sequence[str]) -> Iterator[Node]:
-    """The running node in `folder`, started with additional lines of rabbitmq.conf if it is not running yet."""
+def used_node(folder: Path, *, conf: Sequence[str] = ()) -> Iterator[Node]:
+    """The running node in `folder`, started with additional lines of rabbitmq.conf if it is not running yet.
+
+    It ends with the block, or with the process of the tests, unless another process still uses it.
+    """
+    folder.mkdir(exist_ok=True)
     node = Node(folder, conf=conf)
-    command: list[str | Path] = [sys.executable, "-c", STOPPER, folder]
     with (
-        subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd=ROOT),
+        stopper(folder),
         locked(folder / "users", LOCK_SH),
     ):
         node.start()
         yield node
 
 
+def stopper(folder: Path) -> "subprocess.Popen[bytes]":
+    """Start a process that stops the node in `folder` when its standard input ends, unless the node is used."""
+    command: list[str | Path] = [sys.executable, "-c", STOPPER, folder]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd=ROOT)
+
+
 def stop_unused(folder: Path) -> None:
     """Stop the node in `folder` unless another process uses it."""
-    with contextlib.suppress(BlockingIOError), locked(folder / "users", LOCK_EX | LOCK_NB):
+    with contextlib.suppress(BlockingIOError, FileNotFoundError), locked(folder / "users", LOCK_EX | LOCK_NB):
         Node(folder).stop(timeout=0)  # its data is not needed, and a clean stop takes a second
 
 
