@@ -466,7 +466,7 @@ def test_an_error_names_one_place() -> None:
 
 @pytest.mark.parametrize("character", ["é", "\U0001f600"])
 def test_a_chunk_without_a_guess_ends_at_no_escape(character: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_json, "WRONG_GUESSES", 0)
+    monkeypatch.setattr(json_cut, "string_end", lambda text: (0, False))
     for offset in range(1, 4):
         text = '"' + "a" * (CHUNK - 2 - offset) + "\\n" + character * 2 + '"'
         assert decode(text.encode(), RecordingBudget()) == json.loads(text)
