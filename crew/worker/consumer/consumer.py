@@ -181,7 +181,7 @@ class TaskConsumer:
     def _resume(self, delivery: Delivery, go_on: Callable[[], object]) -> None:
         """Go on with a delivery that has waited; requeue it if no deliveries are accepted any more."""
         if not self._flow.is_open:
-            self._settlement.requeue(delivery)
+            self._held.requeue(delivery)
         elif delivery.is_ours:  # else it was lost with its connection
             go_on()
 

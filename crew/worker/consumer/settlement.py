@@ -75,7 +75,7 @@ class Settlement:
         state = execution.state
         state.move(CONFIRM)
         if state.delivery is HELD:
-            state.move(ACKNOWLEDGE if self.acknowledge(execution.delivery) else LOSE)
+            state.move(ACKNOWLEDGE if self._held.acknowledge(execution.delivery) else LOSE)
 
     def _discard(self, execution: Execution) -> None:
         """Requeue its delivery: there is no reply, or a full backlog has discarded it."""
@@ -85,7 +85,7 @@ class Settlement:
     def give_back(self, execution: Execution) -> None:
         """Return its delivery to its queue, if it is held still."""
         if execution.state.delivery is HELD:
-            execution.state.move(REQUEUE if self.requeue(execution.delivery) else LOSE)
+            execution.state.move(REQUEUE if self._held.requeue(execution.delivery) else LOSE)
 
     def send_last_progress(self, execution: Execution) -> None:
         """Send the progress that its task has reported while it cleaned up, after its reply was sent."""
@@ -107,7 +107,8 @@ class Settlement:
             executions: how often it was started.
             exit_status: how the last process that ran it ended; "" if the message is not parked.
         """
-        on_sent, on_dropped = functools.partial(self.acknowledge, delivery), functools.partial(self.requeue, delivery)
+        on_sent = functools.partial(self._held.acknowledge, delivery)
+        on_dropped = functools.partial(self._held.requeue, delivery)
         run = refused_run(call, executions)
         reply = functools.partial(self._replies.reply, call, result, on_sent, on_dropped, run=run)
         if exit_status:
@@ -141,7 +142,7 @@ class Settlement:
     def acknowledge_at_start(self, execution: Execution) -> bool:
         """Acknowledge its delivery before it ends; False if the channel is gone and the broker will redeliver it."""
         if execution.state.delivery is HELD:
-            execution.state.move(ACKNOWLEDGE_AT_START if self.acknowledge(execution.delivery) else LOSE)
+            execution.state.move(ACKNOWLEDGE_AT_START if self._held.acknowledge(execution.delivery) else LOSE)
         return execution.is_acknowledged
 
     def adopt(self, execution: Execution, delivery: Delivery) -> None:
@@ -157,17 +158,3 @@ class Settlement:
         """Record that its delivery is lost with its channel, if it was not acknowledged before."""
         if execution.state.delivery is HELD:
             execution.state.move(LOSE)
-
-    def acknowledge(self, delivery: Delivery) -> bool:
-        """Acknowledge a delivery; if its channel is gone, it is no longer counted as held."""
-        is_acked = delivery.ack()
-        if is_acked:
-            self._held.release(delivery)
-        return is_acked
-
-    def requeue(self, delivery: Delivery) -> bool:
-        """Return a delivery to its queue; False if it was lost with its channel, and is returned by the broker."""
-        is_requeued = delivery.requeue()
-        if is_requeued:
-            self._held.release(delivery)
-        return is_requeued

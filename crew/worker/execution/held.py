@@ -29,9 +29,19 @@ class Held:
         """Add a delivery that has no execution, or none yet."""
         self._deliveries[delivery] = None
 
-    def release(self, delivery: Delivery) -> None:
-        """Remove a delivery that was acknowledged or requeued."""
-        self._deliveries.pop(delivery, None)
+    def acknowledge(self, delivery: Delivery) -> bool:
+        """Acknowledge a delivery; False if its channel is gone. Then it stays until `lose_deliveries`."""
+        is_acknowledged = delivery.ack()
+        if is_acknowledged:
+            self._deliveries.pop(delivery, None)
+        return is_acknowledged
+
+    def requeue(self, delivery: Delivery) -> bool:
+        """Return a delivery to its queue; False if its channel is gone, and the broker returns it."""
+        is_requeued = delivery.requeue()
+        if is_requeued:
+            self._deliveries.pop(delivery, None)
+        return is_requeued
 
     def lose_deliveries(self) -> None:
         """Remove all deliveries: they are lost with the link."""

@@ -23,7 +23,10 @@ locked. `ExecutionLog` logs the end.
 """
 
 import enum
-from typing import Final
+import itertools
+import operator
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -152,17 +155,30 @@ CONDITIONS: Final[dict[ExecutionEvent, tuple[frozenset[ExecutionState], ...]]] =
 
 _FIRST: Final = frozenset(next(iter(table)) for table in TRANSITIONS.values())  # the state in which each part begins
 
-_PART: Final = {state: part for part, table in TRANSITIONS.items() for state in table}
-_CHECKS: Final = {
-    event: tuple(tuple((_PART[state], state) for state in one) for one in alternatives)
-    for event, alternatives in CONDITIONS.items()
-}
-_MOVES: Final = {
-    event: (part, {state: targets[event] for state, targets in table.items() if event in targets})
-    for part, table in TRANSITIONS.items()
-    for event in ExecutionEvent
-    if any(event in targets for targets in table.values())
-}
+
+class _Move(NamedTuple):
+    """One event: changes the state of `part`, as `targets` says for what `read` finds."""
+
+    part: str
+    read: Callable[["ExecutionStateMachine"], object]
+    targets: dict[object, ExecutionState]
+
+
+def _move_of(event: ExecutionEvent) -> _Move:
+    """Join the tables: `read` finds the states of the part and of those that the conditions name."""
+    part = next(part for part, table in TRANSITIONS.items() if any(event in targets for targets in table.values()))
+    alternatives = CONDITIONS.get(event, (frozenset(),))
+    named = frozenset().union(*alternatives)
+    parts = [part, *(other for other, table in TRANSITIONS.items() if other != part and not named.isdisjoint(table))]
+    targets: dict[object, ExecutionState] = {}
+    for states in itertools.product(*(TRANSITIONS[name] for name in parts)):
+        target = TRANSITIONS[part][states[0]].get(event)
+        if target is not None and any(alternative.issubset(states) for alternative in alternatives):
+            targets[states if len(parts) > 1 else states[0]] = target
+    return _Move(part, operator.attrgetter(*parts), targets)
+
+
+_MOVES: Final = {event: _move_of(event) for event in ExecutionEvent}
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -217,22 +233,13 @@ class ExecutionStateMachine(msgspec.Struct, eq=False):
 
     def allows(self, event: ExecutionEvent) -> bool:
         """Whether the tables allow `event` now."""
-        part, targets = _MOVES[event]
-        return getattr(self, part) in targets and (event not in _CHECKS or self._meets(event))
+        _, read, targets = _MOVES[event]
+        return read(self) in targets
 
     def move(self, event: ExecutionEvent) -> None:
         """Change the state by `event`; raise RuntimeError where the tables forbid it."""
-        part, targets = _MOVES[event]
-        target = targets.get(getattr(self, part))
-        if target is None or (event in _CHECKS and not self._meets(event)):
+        part, read, targets = _MOVES[event]
+        target = targets.get(read(self))
+        if target is None:
             raise RuntimeError(f"execution is {self}: event {event.value!r} is not allowed in this state")
         setattr(self, part, target)
-
-    def _meets(self, event: ExecutionEvent) -> bool:
-        for alternative in _CHECKS[event]:
-            for part, state in alternative:
-                if getattr(self, part) is not state:
-                    break
-            else:
-                return True
-        return False

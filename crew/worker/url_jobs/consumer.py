@@ -118,7 +118,7 @@ class HttpConsumer(TaskConsumer):
 
         If its delivery was lost with the channel, the broker redelivers it.
         """
-        release = functools.partial(self._settlement.acknowledge, delivery)
+        release = functools.partial(self._held.acknowledge, delivery)
         if call.persistent or release():
             self._retries.postpone(
                 delivery,
@@ -151,7 +151,7 @@ class HttpConsumer(TaskConsumer):
     def requeue_waiting(self) -> None:
         """Requeue all deliveries that have not started."""
         for waiting in self._hosts.withdraw():
-            self._settlement.requeue(waiting.delivery)
+            self._held.requeue(waiting.delivery)
         super().requeue_waiting()
 
     def on_lost(self, patience: float | None = None) -> None:

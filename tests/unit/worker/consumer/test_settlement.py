@@ -40,9 +40,16 @@ class Counter(Held):
         super().__init__()
         self.released: list[str] = []
 
-    def release(self, delivery: Delivery) -> None:
-        super().release(delivery)
-        self.released.append(delivery.queue)
+    def acknowledge(self, delivery: Delivery) -> bool:
+        return self._noted(delivery, super().acknowledge(delivery))
+
+    def requeue(self, delivery: Delivery) -> bool:
+        return self._noted(delivery, super().requeue(delivery))
+
+    def _noted(self, delivery: Delivery, is_released: bool) -> bool:
+        if is_released:
+            self.released.append(delivery.queue)
+        return is_released
 
 
 class Settling:

@@ -1,17 +1,37 @@
 """The record of the deliveries and executions that a group of tasks holds."""
 
 from crew.worker.execution.held import Held
-from tests.support.deliveries import a_delivery, an_execution
+from tests.support.deliveries import RecordingChannel, a_delivery, an_execution
 
 
-def test_deliveries_are_counted_for_each_queue_until_they_are_released() -> None:
-    held = Held()
-    first, second, other = a_delivery(), a_delivery(), a_delivery(task="other")
-    for delivery in (first, second, other):
+def test_deliveries_are_counted_for_each_queue_until_they_are_acknowledged_or_requeued() -> None:
+    held, channel = Held(), RecordingChannel()
+    acknowledged, requeued, kept = a_delivery(channel), a_delivery(channel), a_delivery(channel)
+    other = a_delivery(channel, task="other")
+    for delivery in (acknowledged, requeued, kept, other):
         held.accept(delivery)
-    held.release(first)
-    held.release(first)
-    assert (held.count(second.queue), held.count(other.queue)) == (1, 1)
+    assert held.acknowledge(acknowledged)
+    assert held.requeue(requeued)
+    assert (channel.acked, channel.requeued) == ([acknowledged.tag], [requeued.tag])
+    assert (held.count(kept.queue), held.count(other.queue)) == (1, 1)
+
+
+def test_a_delivery_that_is_settled_twice_is_no_longer_held() -> None:
+    held, delivery = Held(), a_delivery()
+    held.accept(delivery)
+    held.acknowledge(delivery)
+    held.acknowledge(delivery)
+    assert held.count(delivery.queue) == 0
+
+
+def test_a_delivery_whose_channel_is_gone_stays_until_all_are_lost() -> None:
+    held, channel = Held(), RecordingChannel()
+    delivery = a_delivery(channel)
+    held.accept(delivery)
+    channel.is_open = False
+    assert not held.acknowledge(delivery)
+    assert not held.requeue(delivery)
+    assert held.count(delivery.queue) == 1
 
 
 def test_lost_deliveries_are_held_no_longer() -> None:

@@ -42,9 +42,9 @@ def _signals_of_the_tests() -> Iterator[None]:
 
 def freezes() -> None:
     """Hang in C code without releasing the GIL."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while time.monotonic() < until:  # a signal ends the sleep
-        ctypes.PyDLL(None).sleep(10)
+        ctypes.PyDLL(None).sleep(30)
 
 
 # Python 3.12 and later warn of any fork while other threads run; the children here need none of them.
@@ -72,7 +72,7 @@ def test_a_process_stalled_in_c_code_is_killed_and_only_the_overdue_call_is_blam
     begin = time.monotonic()
     supervisor = Supervisor(run_child, processes=1, shared_state=shared_state, drain=0.1, grace=0.1)
     assert supervisor.run() == EXIT_REFUSED
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert [shared_state.crashes(one.call.id) for one in (frozen, innocent)] == [OVERDUE, 0]
     assert "in freezes" in stacks.read_text()
     assert "worker process stalled, killing it: a task runs on" in caplog.text
@@ -101,7 +101,7 @@ def test_a_stalled_process_of_older_code_is_killed_after_its_drain_time(caplog: 
         run_child, processes=1, shared_state=SharedState(1, 10), drain=0.1, grace=0.1, old=left, timing=timing
     )
     assert supervisor.run() == EXIT_REFUSED
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert theirs.recv(8) == DRAIN
     theirs.close()
     assert f"worker process of the old code killed: it did not drain in time pid={old}" in caplog.text
