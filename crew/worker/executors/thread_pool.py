@@ -21,6 +21,16 @@ logger = logging.getLogger(__name__)
 RETRY_DELAY: Final = 1.0  # seconds until a call is retried whose thread could not be started
 
 
+class TaskThread(threading.Thread):
+    """The thread of one task.
+
+    Attributes:
+        may_raise: whether it has left Python's own code for its start, where an exception would break the thread.
+    """
+
+    may_raise = False
+
+
 class ThreadExecutor:
     """Runs several tasks at a time, each in a new thread.
 
@@ -52,9 +62,7 @@ class ThreadExecutor:
             if execution.result is not None:
                 self._on_ended(execution)
                 continue
-            thread = threading.Thread(
-                target=self._run, args=(execution,), name=f"task {execution.task.name}", daemon=True
-            )
+            thread = TaskThread(target=self._run, args=(execution,), name=f"task {execution.task.name}", daemon=True)
             execution.runner = thread
             self._held.take_slot(execution)
             execution.begin()
@@ -71,12 +79,15 @@ class ThreadExecutor:
         return not thread.is_alive() if has_begun else execution.has_ended
 
     def interrupt(self, execution: Execution, reason: InterruptReason) -> None:
-        """Raise an interrupt in the thread of `execution`."""
+        """Raise an interrupt in the thread of `execution`; if that does not run the task yet, it never will."""
         if not (execution.is_interrupted or execution.interrupt(reason)):
             return
         thread = _thread_of(execution)
+        if thread is None:
+            return
         with sending:
-            if thread is not None and thread.is_alive() and not execution.has_ended and execution.interruption.begin():
+            is_in_task = thread.may_raise and thread.is_alive() and not execution.has_ended
+            if is_in_task and execution.interruption.begin():
                 raise_in(thread, execution.reason or reason)
 
     def can_abandon(self, execution: Execution) -> bool:
@@ -95,7 +106,7 @@ class ThreadExecutor:
         """Have `serve` return."""
         self._stopped.set()
 
-    def _start(self, execution: Execution, thread: threading.Thread) -> None:
+    def _start(self, execution: Execution, thread: TaskThread) -> None:
         """Start its thread. If the system refuses one, the call is retried soon, by this worker or another."""
         try:
             thread.start()
@@ -115,11 +126,14 @@ class ThreadExecutor:
             self._on_ended(execution)
 
     def _run(self, execution: Execution) -> None:
+        thread = _thread_of(execution)
+        assert thread is not None
+        thread.may_raise = True  # before the result is read: an interrupt that is not raised has decided it by then
         if execution.result is None:
             execution.run()
         execution.end()
         self._on_ended(execution)
 
 
-def _thread_of(execution: Execution) -> threading.Thread | None:
-    return execution.runner if isinstance(execution.runner, threading.Thread) else None
+def _thread_of(execution: Execution) -> TaskThread | None:
+    return execution.runner if isinstance(execution.runner, TaskThread) else None

@@ -1,6 +1,7 @@
 """The thread executor: one thread for each task, and an interrupt is raised only in its own thread."""
 
 import random
+import sys
 import threading
 import time
 from typing import Any
@@ -81,6 +82,28 @@ def test_an_interrupt_after_the_end_changes_nothing() -> None:
     threads.executor.interrupt(execution, InterruptReason.TIMEOUT)
     assert value_of(execution) == "value"
     assert not execution.is_interrupted
+
+
+def test_an_interrupt_before_a_thread_has_reached_its_task_ends_the_execution_and_not_the_thread(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    threads, task = Threads(1), Recorder(lambda: "value")
+    execution = an_execution(task)
+
+    def interrupts(frame: object, event: str, argument: object) -> None:
+        """Called in the new thread, in Python's own code: it counts as alive already."""
+        sys.setprofile(None)
+        threads.executor.interrupt(execution, InterruptReason.TIMEOUT)
+
+    threading.setprofile(interrupts)
+    try:
+        threads.run(execution)
+    finally:
+        threading.setprofile(None)
+    assert outcome_of(execution) is Outcome.TIMED_OUT
+    assert threads.ended == [execution]
+    assert not task.has_begun
+    assert capfd.readouterr() == ("", "")
 
 
 def test_sys_exit_ends_a_task_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
