@@ -130,6 +130,7 @@ def test_a_crashed_node_restarts_at_the_same_url(running: Path) -> None:
     assert node.status is Status.RUNNING
 
 
+@pytest.mark.chaos
 def test_the_files_of_a_node_are_private_whatever_the_umask(running: Path) -> None:
     before = os.umask(0)
     try:
@@ -193,6 +194,7 @@ def test_a_stop_without_a_node_creates_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_start_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     starting = start(tmp_path, "start")
