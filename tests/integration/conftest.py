@@ -1,5 +1,6 @@
 """Workers for the integration tests: real processes that serve `tasks.py` under unique task names."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.support.processes import Process, Processes, may_fork, running
 from tests.support.proxy import Proxy, proxying
 
 TASKS = TASK_FOLDER / "tasks.py"
+CALLED_BY_HELPERS = ("echo", "note")  # tasks that modules of tests/support call
 HTTP = ("worker", "--http", "--allow-host=127.0.0.1", "--concurrency=500", "--max-requests-per-host=500")
 
 StartWorker = Callable[..., Process]
@@ -29,9 +31,9 @@ def prefix(request: pytest.FixtureRequest, shared_prefix: str) -> str:
 
 
 @pytest.fixture
-def environment(broker_url: str, prefix: str) -> dict[str, str]:
+def environment(request: pytest.FixtureRequest, broker_url: str, prefix: str) -> dict[str, str]:
     """Environment variables of a worker process."""
-    return _environment(broker_url, prefix)
+    return _environment(broker_url, prefix, request.path)
 
 
 @pytest.fixture
@@ -52,11 +54,12 @@ def start_worker(processes: Processes) -> StartWorker:
 
 
 @pytest.fixture(scope="module")
-def shared_worker(tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str) -> Iterator[Process]:
+def shared_worker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, broker_url: str, shared_prefix: str
+) -> Iterator[Process]:
     """One worker process that the tests of the module share."""
-    with running(
-        tmp_path_factory.mktemp("worker"), _environment(broker_url, shared_prefix), preloaded=True
-    ) as processes:
+    environment = _environment(broker_url, shared_prefix, request.path)
+    with running(tmp_path_factory.mktemp("worker"), environment, preloaded=True) as processes:
         yield processes.python(TASKS).says("serving")
 
 
@@ -76,8 +79,10 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def _environment(broker_url: str, prefix: str) -> dict[str, str]:
-    return {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": prefix}
+def _environment(broker_url: str, prefix: str, module: Path) -> dict[str, str]:
+    """Environment variables of a worker: its tasks are those whose names the module of tests quotes."""
+    names = {*CALLED_BY_HELPERS, *re.findall(r'"(\w+)"', module.read_text())}
+    return {"CREW_AMQP_URL": broker_url, "CREW_TEST_PREFIX": prefix, "CREW_TEST_TASKS": " ".join(sorted(names))}
 
 
 def _unique() -> str:
