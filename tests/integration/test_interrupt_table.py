@@ -37,6 +37,7 @@ def finding(findings: dict[str, Finding | Exception], case: Case) -> Finding:
     return found
 
 
+@pytest.mark.chaos
 @pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -52,6 +52,7 @@ async def test_a_thread_that_runs_python_code_is_interrupted_and_other_threads_a
     await until(lambda: "FINALLY [endless loop]" in worker.output)
 
 
+@pytest.mark.chaos
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.gen_test(timeout=900)
