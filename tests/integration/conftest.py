@@ -12,7 +12,7 @@ from tests.support.processes import Process, Processes, may_fork, running
 from tests.support.proxy import Proxy, proxying
 
 TASKS = TASK_FOLDER / "tasks.py"
-CALLED_BY_HELPERS = ("echo", "note")  # tasks that modules of tests/support call
+CALLED_BY_HELPERS = ("echo", "note", "sleep", "who")  # tasks that modules of tests/support call
 HTTP = ("worker", "--http", "--allow-host=127.0.0.1", "--concurrency=500", "--max-requests-per-host=500")
 
 StartWorker = Callable[..., Process]
