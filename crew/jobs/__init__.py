@@ -1,13 +1,32 @@
 """Jobs: calls that outlive a request, with an id, a status, a result and a cancel."""
 
-try:
-    import sqlalchemy  # noqa: F401  # here only to say in one sentence what is missing
-except ImportError as error:
-    raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[gateway]"', name=error.name) from None
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
-from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.service import JobService, JobStore
-from crew.jobs.store.query import JobQuery, Page
+
+if TYPE_CHECKING:
+    from crew.jobs.handle import JobHandle
+    from crew.jobs.service import JobService, JobStore
+    from crew.jobs.store.query import JobQuery, Page
 
 __all__ = ["Job", "JobHandle", "JobQuery", "JobService", "JobStatus", "JobStore", "Page"]
+
+# They need SQLAlchemy, which takes longer to import than all else of a gateway. One without a job store never does.
+_MODULES: Final = {
+    "JobHandle": "crew.jobs.handle",
+    "JobService": "crew.jobs.service",
+    "JobStore": "crew.jobs.service",
+    "JobQuery": "crew.jobs.store.query",
+    "Page": "crew.jobs.store.query",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of `name` when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[gateway]"', name=error.name) from None

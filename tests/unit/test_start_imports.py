@@ -23,6 +23,7 @@ PROGRAMS = {
     "from crew.worker import run": {"asyncio", "pika", "ssl", "sqlalchemy", "tornado"},
     "import crew.worker.process": OTHERS - {"ctypes"} | {"aiohttp", "crew.client.client", "crew.jobs"},
     "import crew.client.client": COMMAND_LINE | {"sqlalchemy", "tornado", "crew.worker", "crew.jobs.store.store"},
+    "import crew.gateway, crew.jobs": {"aiohttp", "sqlalchemy", "crew.worker.process"},  # without a job store
 }
 
 
