@@ -103,6 +103,7 @@ def an_execution(
     long: bool = False,
     channel: RecordingChannel | None = None,
     is_job: bool = False,
+    stack: Callable[[Execution], str] | None = None,
 ) -> Execution:
     """An execution of `function`, ready to begin."""
     call = Call(
@@ -118,7 +119,7 @@ def an_execution(
         is_job=is_job,
     )
     delivery = a_delivery(channel, properties=Properties(priority=level))
-    return Execution(delivery, call, a_task(function, retry=retry, long=long), crashes=crashes)
+    return Execution(delivery, call, a_task(function, retry=retry, long=long), crashes=crashes, stack=stack)
 
 
 def a_job() -> Execution:

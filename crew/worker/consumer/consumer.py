@@ -93,6 +93,7 @@ class TaskConsumer:
     ) -> None:
         self._max_message = max_message
         self._compresses = compresses
+        self._stack = executor.stack if debug else None
         self._clock = broker_clock or BrokerClock()
         self._decode = decode
         self._tasks = {queue.name: task for task in tasks for queue in task.queues}
@@ -116,7 +117,7 @@ class TaskConsumer:
             fixed=fixed_prefetch,
             rooms=rooms,
         )
-        self._settlement = Settlement(replies, retries, job_reports, held, where=executor.stack if debug else None)
+        self._settlement = Settlement(replies, retries, job_reports, held)
         self._revoked = revoked
         self._revocation_sync = job_reports.revocation_sync
         self._admission = Admission(shared_state, revoked, self._revocation_sync)
@@ -195,6 +196,7 @@ class TaskConsumer:
             decode=self._decode,
             max_message=self._max_message,
             compresses=self._compresses,
+            stack=self._stack,
         )
         starts_at_once = execution.runs_once and not call.is_job and not self._held.has_work
         self._held.add(execution)

@@ -1,7 +1,6 @@
 """Settlement of deliveries: reply and acknowledge after the confirm, retry, requeue or park."""
 
 import functools
-from collections.abc import Callable
 
 from crew.amqp import Delivery
 from crew.protocol import topology
@@ -33,7 +32,6 @@ class Settlement:
 
     Args:
         held: the deliveries and executions.
-        where: returns the stack of an execution, as the text of a traceback; None if callers do not get it.
     """
 
     def __init__(
@@ -42,21 +40,18 @@ class Settlement:
         retries: RetryPublisher,
         job_reports: JobReports,
         held: Held,
-        *,
-        where: Callable[[Execution], str] | None,
     ) -> None:
         self._replies = replies
         self._retries = retries
         self._held = held
         self._job_reports = job_reports
-        self._where = where
 
     def settle(self, execution: Execution, result: Result) -> None:
         """Send the reply of `execution`, or retry or requeue its call."""
         if execution.call.is_job:
             self._job_reports.on_end(execution)
-        if self._where is not None and result.outcome is Outcome.TIMED_OUT:
-            result = result.with_traceback(execution.interruption.where() or self._where(execution))
+        if execution.interruption.hung_at and result.outcome is Outcome.TIMED_OUT:
+            result = result.with_traceback(execution.interruption.where() or execution.interruption.hung_at)
         execution.state.move(SETTLE)
         if result.outcome is None:
             self._discard(execution)

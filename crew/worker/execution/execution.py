@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, NoReturn
 
@@ -71,6 +72,7 @@ class Execution:
         decode: decodes the content types that this worker accepts.
         max_message: bytes that the encoded value may have.
         compresses: whether a large value is compressed; that of a job, which is stored, always is.
+        stack: returns where its task is, as the text of a traceback; None if callers do not get that.
 
     Attributes:
         runs_once: its delivery is acknowledged at its start, so that it is not run again when its process dies.
@@ -95,7 +97,9 @@ class Execution:
         decode: codec.Decode = codec.decode,
         max_message: int = codec.MAX_BODY,
         compresses: bool = True,
+        stack: Callable[["Execution"], str] | None = None,
     ) -> None:
+        self._stack = stack
         self._decode = decode
         self._max_message = max_message
         # A call encoded as msgpack gets its reply as msgpack, unless that is bytes.
@@ -297,6 +301,8 @@ class Execution:
 
         This does not stop the task: its executor does, and only for the caller that gets True here.
         """
+        if self._stack is not None and not self.state.decisions:
+            self.interruption.hung_at = self._stack(self)  # now: it may clean up when the reply is sent
         now = time.monotonic()
         result = interrupted(
             self.call,

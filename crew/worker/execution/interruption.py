@@ -22,6 +22,7 @@ class Interruption(msgspec.Struct, eq=False):
         is_pending: it is decided and not raised yet: on its way, or waiting for the end of a shield.
         requested_at: time.monotonic() at which the watchdog last had it sent.
         raised_at: time.monotonic() at which it was last raised.
+        hung_at: where the task was when the interrupt was decided, as the text of a traceback; "" unless debugging.
         stopped_at: where it was raised in the task, as the text of a traceback.
         stopped_by: the exception, while that text is being made.
         canceled: set when the task should end.
@@ -31,6 +32,7 @@ class Interruption(msgspec.Struct, eq=False):
     is_pending: bool = False
     requested_at: float = -math.inf
     raised_at: float = -math.inf
+    hung_at: str = ""
     stopped_at: str = ""
     stopped_by: BaseException | None = None
     canceled: CancelToken = msgspec.field(default_factory=CancelToken)

@@ -55,7 +55,7 @@ class Counter(Held):
 class Settling:
     """A settlement with a fake link and a fake channel."""
 
-    def __init__(self, *, where: Callable[[Execution], str] | None = None) -> None:
+    def __init__(self) -> None:
         self.link, self.channel, self.counter = FakeLink(), RecordingChannel(), Counter()
         replies = ReplyPublisher(self.link.as_link(), "w")
         self.settlement = Settlement(
@@ -69,7 +69,6 @@ class Settling:
                 mailbox=Mailbox(asyncio.get_running_loop()),
             ),
             self.counter,
-            where=where,
         )
 
     def ends(self, function: Callable[[Any], Any] = lambda data: "value", **options: Any) -> Execution:
@@ -81,9 +80,9 @@ class Settling:
         self.settlement.settle(execution, execution.result)
         return execution
 
-    def interrupted(self, reason: InterruptReason) -> Execution:
+    def interrupted(self, reason: InterruptReason, **options: Any) -> Execution:
         """Interrupt a call whose task runs on, and settle it."""
-        execution = an_execution(retry=Retry(retries=2), channel=self.channel)
+        execution = an_execution(retry=Retry(retries=2), channel=self.channel, **options)
         execution.begin()
         execution.interrupt(reason)
         assert execution.result is not None
@@ -208,8 +207,8 @@ async def test_a_start_that_could_not_be_announced_is_announced_later() -> None:
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.gen_test
 async def test_the_stack_of_a_task_that_timed_out_is_sent_only_where_callers_may_see_it(debug: bool) -> None:
-    settling = Settling(where=(lambda execution: "in the_task") if debug else None)
-    settling.interrupted(InterruptReason.TIMEOUT)
+    settling = Settling()
+    settling.interrupted(InterruptReason.TIMEOUT, stack=(lambda execution: "in the_task") if debug else None)
     (sent,) = settling.sent()
     reply = properties.to_reply(sent.properties, sent.body)
     assert isinstance(reply, Reply)
