@@ -215,6 +215,21 @@ async def test_the_stack_of_a_task_that_timed_out_is_sent_only_where_callers_may
     assert ("in the_task" in failure.decode(reply.body.data).traceback) is debug
 
 
+@pytest.mark.gen_test
+async def test_the_stack_of_a_task_that_timed_out_is_not_that_of_its_clean_up() -> None:
+    settling, places = Settling(), ["in the task"]
+    execution = an_execution(channel=settling.channel, stack=lambda execution: places[-1])
+    execution.begin()
+    execution.interrupt(InterruptReason.TIMEOUT)
+    places.append("in its clean-up")
+    assert execution.result is not None
+    settling.settlement.settle(execution, execution.result)
+    (sent,) = settling.sent()
+    reply = properties.to_reply(sent.properties, sent.body)
+    assert isinstance(reply, Reply)
+    assert failure.decode(reply.body.data).traceback == "in the task"
+
+
 # --- calls that do not run -------------------------------------------------------------------------------------------
 
 
