@@ -83,8 +83,9 @@ def row(sleep: float, turns: Sequence[Sequence[Turn]]) -> str:
     cells = [
         f"{sleep * 1000:g}",
         *(f"{statistics.median(turn.rate for turn in of_one):,.0f}" for of_one in turns),
-        *(f"{statistics.median(late):g} ({max(late)})" for late in places),
-        *(f"{statistics.median(late) * 1000:.1f}" for late in waits),
+        # In short turns no urgent call may have started.
+        *(f"{statistics.median(late):g} ({max(late)})" if late else "-" for late in places),
+        *(f"{statistics.median(late) * 1000:.1f}" if late else "-" for late in waits),
     ]
     return "| " + " | ".join(cells) + " |"
 
