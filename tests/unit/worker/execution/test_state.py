@@ -1,5 +1,6 @@
 """The states of an execution: the table, its drawing in the documents, and random orders of events."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -13,15 +14,20 @@ from crew.worker.execution.result import REDELIVERED
 from crew.worker.execution.state import (
     CONDITIONS,
     TRANSITIONS,
+    UNDECIDED,
     Decision,
     ExecutionEvent,
     ExecutionState,
     ExecutionStateMachine,
 )
+from tests.support.decoding import imported_again
 from tests.support.paths import ROOT
 
 DOCUMENT = ROOT / "docs/architecture.md"
 SOURCE = Path(state_module.__file__)
+PART_OF = {
+    event: part for part, table in TRANSITIONS.items() for targets in table.values() for event in targets
+}  # the part of the states that an event changes
 DECISIONS = {
     ExecutionEvent.DECIDE: Decision(REDELIVERED),
     ExecutionEvent.INTERRUPT: Decision(REDELIVERED, InterruptReason.TIMEOUT, 1.0),
@@ -149,6 +155,29 @@ def test_the_text_of_an_execution_tells_how_far_each_part_is(events: list[str], 
     assert str(machine) == shown
 
 
+def test_in_each_combination_of_states_exactly_the_events_of_the_tables_are_allowed() -> None:
+    copy = imported_again(state_module)  # it joins the tables when it is imported
+    for states in itertools.product(*TRANSITIONS.values()):
+        now = dict(zip(TRANSITIONS, states, strict=True))
+        decisions = [
+            one for event, one in DECISIONS.items() if TRANSITIONS["result"][UNDECIDED][event] == now["result"]
+        ]
+        for event, part in PART_OF.items():
+            target = TRANSITIONS[part][now[part]].get(event)
+            is_met = any(one.issubset(states) for one in CONDITIONS.get(event, [frozenset()]))
+            machine = copy.ExecutionStateMachine(
+                task=now["task"],
+                start=now["start"],
+                settlement=now["settlement"],
+                delivery=now["delivery"],
+                decisions=decisions,
+            )
+            assert machine.allows(event) is (target is not None and is_met)
+            if machine.allows(event) and event not in DECISIONS:
+                machine.move(event)
+                assert machine.states() == tuple({**now, part: target}.values())
+
+
 @given(st.lists(st.sampled_from(list(ExecutionEvent)), max_size=30))
 def test_events_in_any_order_follow_the_table_or_change_nothing(events: list[ExecutionEvent]) -> None:
     """The expected states are calculated from the table alone."""
@@ -156,7 +185,7 @@ def test_events_in_any_order_follow_the_table_or_change_nothing(events: list[Exe
     expected = {part: next(iter(table)) for part, table in TRANSITIONS.items()}
     applied: list[ExecutionEvent] = []
     for event in events:
-        (part,) = (part for part, table in TRANSITIONS.items() if any(event in targets for targets in table.values()))
+        part = PART_OF[event]
         target = TRANSITIONS[part][expected[part]].get(event)
         alternatives = CONDITIONS.get(event, (frozenset(),))
         is_legal = target is not None and any(one <= set(expected.values()) for one in alternatives)
