@@ -69,20 +69,9 @@ def worker(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 
 
 @pytest.fixture
-def crew(environment: dict[str, str]) -> Crew:
+def crew(processes: Processes) -> Crew:
     """Run a `crew` command to its end."""
-
-    def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-m", "crew", *arguments],
-            input=stdin,
-            env={**os.environ, **environment},
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-
-    return run
+    return processes.run
 
 
 def test_a_call_prints_the_value_as_json(crew: Crew, prefix: str) -> None:

@@ -5,7 +5,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -58,10 +58,11 @@ class Gateway:
         assert self._process.returncode == 0
 
 
-@pytest.fixture
-def gateways(broker_url: str, postgresql_url: str) -> Iterator[list[Gateway]]:
+@pytest.fixture(scope="module")
+def gateways(broker_url: str, make_postgresql_url: Callable[[], str]) -> Iterator[list[Gateway]]:
     """Two gateways, which create their tables at the same time."""
-    gateways = [Gateway(broker_url, postgresql_url) for _ in range(2)]
+    database = make_postgresql_url()
+    gateways = [Gateway(broker_url, database) for _ in range(2)]
     try:
         assert [gateway.receive() for gateway in gateways] == ["ready", "ready"]
         yield gateways

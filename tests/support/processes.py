@@ -35,6 +35,8 @@ class Process:
 
     Args:
         name: of the process in /proc, if it may be a fork of a process that has imported crew.
+        stdin: the file of its standard input; default: none.
+        errors: the file for its stderr; default: that of its output.
     """
 
     def __init__(
@@ -45,19 +47,23 @@ class Process:
         folder: Path,
         output: Path,
         name: str = "",
+        stdin: Path | None = None,
+        errors: Path | None = None,
     ) -> None:
         self.command = command
         self._output = output
-        with output.open("wb") as file:
+        none = Path(os.devnull)
+        with output.open("wb") as file, (stdin or none).open("rb") as given, (errors or none).open("wb") as error_file:
+            streams = given, file, error_file if errors else file
             self._popen: subprocess.Popen[bytes] | Forked = (
-                name and started(command, environment=environment, folder=folder, output=file, comm=name)
+                name and started(command, environment=environment, folder=folder, streams=streams, comm=name)
             ) or subprocess.Popen(
                 command,
                 cwd=folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
                 start_new_session=True,
             )
         self.pid = self._popen.pid
@@ -185,6 +191,25 @@ class Processes:
     def crew(self, *arguments: str | Path, folder: Path | None = None) -> Process:
         """Start the `crew` command."""
         return self.start(sys.executable, "-m", "crew", *arguments, folder=folder)
+
+    def run(self, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        """Run a `crew` command to its end; its output and its errors are separate."""
+        number = len(self._started)
+        given, output, errors = (self._folder / f"{name}-{number}" for name in ("stdin", "stdout", "stderr"))
+        given.write_bytes(stdin)
+        command = [sys.executable, "-m", "crew", *arguments]
+        process = Process(
+            command,
+            environment=self._environment,
+            folder=self._folder,
+            output=output,
+            name=_name(self._mark) if self._is_preloaded else "",
+            stdin=given,
+            errors=errors,
+        )
+        self._started.append(process)
+        status = process.ends(READY_WITHIN)
+        return subprocess.CompletedProcess(command, status, output.read_bytes(), errors.read_bytes())
 
     def stop(self) -> None:
         """Stop all processes, the last one first; fails if one does not stop, or leaves a child running."""

@@ -35,11 +35,17 @@ class Server:
         self._lock = threading.Lock()
 
     def start(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: BinaryIO, comm: str
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        streams: Sequence[BinaryIO],
+        comm: str,
     ) -> int:
-        """Fork, and run `python *arguments` there; returns the pid."""
+        """Fork, and run `python *arguments` there with these standard streams; returns the pid."""
         request = {"arguments": arguments, "environment": dict(environment), "folder": str(folder), "comm": comm}
-        return int(str(self._ask(request, output.fileno())))
+        return int(str(self._ask(request, *(stream.fileno() for stream in streams))))
 
     def exit_status(self, pid: int) -> int | None:
         """The exit status of a program as in `subprocess`; None while it runs."""
@@ -86,9 +92,14 @@ def _server() -> Server:
 
 
 def started(
-    command: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: BinaryIO, comm: str
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    streams: tuple[BinaryIO, BinaryIO, BinaryIO],
+    comm: str,
 ) -> Forked | None:
-    """Start `command` as a fork; None if it needs an interpreter of its own.
+    """Start `command` as a fork with these standard streams; None if it needs an interpreter of its own.
 
     That is so for another program than our interpreter, for its options, and for other variables that it reads when it
     starts than those of the server; and on other systems than Linux.
@@ -100,7 +111,7 @@ def started(
     if read_at_start != {**_read_at_start(os.environ), "PYTHONUNBUFFERED": "1"} or _is_measured(environment):
         return None
     server = _server()
-    return Forked(server, server.start(arguments, environment=environment, folder=folder, output=output, comm=comm))
+    return Forked(server, server.start(arguments, environment=environment, folder=folder, streams=streams, comm=comm))
 
 
 def _is_program(arguments: Sequence[str]) -> bool:

@@ -1,8 +1,8 @@
 """The process that has imported crew and forks: `python server.py`, with a socket as its standard input.
 
-It receives one datagram a request, and replies with one. A request to start a program has the descriptor of its output
-attached; the reply is the pid. A request with a pid is answered with its exit status, or null while it runs. The server
-exits when the other end closes the socket.
+It receives one datagram a request, and replies with one. A request to start a program has the descriptors of its
+standard streams attached; the reply is the pid. A request with a pid is answered with its exit status, or null while it
+runs. The server exits when the other end closes the socket.
 
 A fork has all that a new interpreter would have: session, folder, environment, standard streams, `sys.argv`,
 `sys.path`, `__main__`, signals, random numbers. Only /proc shows the command line and the environment of the server.
@@ -61,7 +61,7 @@ def serve() -> dict[str, Any]:
             ended.update(_reaped())  # always: a signal may arrive later than the end of the process that it is about
             if requests not in ready:
                 continue
-            text, descriptors, _, _ = socket.recv_fds(requests, LONGEST_REQUEST, 1)
+            text, descriptors, _, _ = socket.recv_fds(requests, LONGEST_REQUEST, 3)
             if not text:
                 os._exit(0)
             request: dict[str, Any] = json.loads(text)
@@ -72,10 +72,11 @@ def serve() -> dict[str, Any]:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 os.setsid()
-                os.dup2(descriptors[0], 1)
-                os.dup2(descriptors[0], 2)
+                for number, descriptor in enumerate(descriptors):
+                    os.dup2(descriptor, number)
                 return request
-            os.close(descriptors[0])
+            for descriptor in descriptors:
+                os.close(descriptor)
             requests.send(json.dumps(pid).encode())
 
 
@@ -91,8 +92,6 @@ def _reaped() -> dict[int, int]:
 def become(request: dict[str, Any]) -> None:
     """Make this fork what a new interpreter would be."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
     os.closerange(3, 1024)
     Path("/proc/self/comm").write_text(request["comm"])
     os.chdir(request["folder"])
