@@ -14,8 +14,6 @@ from crew import Client, UnknownTask
 from tests.support.processes import Process, Processes
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.own_interpreters
-
 OPEN_FILES = 1100
 
 HEAD = """
@@ -95,6 +93,7 @@ async def test_a_module_that_replaces_stderr_can_be_served(
         assert await _is_served(client, prefix)
 
 
+@pytest.mark.own_interpreters
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize(
     "command", [("sub/./moving.py",), ("-m", "sub.moving"), ("-m", "crew", "worker", "sub/moving.py")]

@@ -12,8 +12,6 @@ from crew import Client
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually, until
 
-pytestmark = pytest.mark.own_interpreters
-
 SCRIPT = """
 import atexit, os, sys, threading, time
 from crew.worker import Task, run

@@ -14,8 +14,6 @@ from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.own_interpreters
-
 SCRIPT = "hooked.py"
 HOOKED = TASK_FOLDER / SCRIPT
 

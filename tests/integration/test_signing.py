@@ -29,8 +29,6 @@ from tests.support.paths import TASK_FOLDER
 from tests.support.processes import Process, Processes, running
 from tests.support.waiting import eventually, until
 
-pytestmark = pytest.mark.own_interpreters
-
 KEY: Final = "the-key-of-the-tests-which-is-long-enough"
 OLD_KEY: Final = "an-older-key-which-that-one-replaced"
 SCRIPT: Final = TASK_FOLDER / "signed_tasks.py"

@@ -8,8 +8,6 @@ import pytest
 from crew.client.blocking import Client
 from tests.support.processes import Processes
 
-pytestmark = pytest.mark.own_interpreters
-
 TASK = """
 import os
 from crew.worker import Task, context, run

@@ -18,8 +18,6 @@ from tests.integration.conftest import TASKS, StartWorker
 from tests.support.processes import Processes, running
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.own_interpreters
-
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_stopped_worker_finishes_running_calls_and_takes_no_new_ones(
@@ -222,6 +220,7 @@ def test_a_worker_needs_no_tornado(tmp_path: Path, broker_url: str, environment:
         assert worker.stop() == 0
 
 
+@pytest.mark.own_interpreters
 def test_an_idle_worker_process_stays_below_32_mib(start_worker: StartWorker) -> None:
     worker = start_worker()
     (child,) = _children(worker.pid)
