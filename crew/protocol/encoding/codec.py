@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from crew.errors import SerializationError, SettingsError, TooLarge
-from crew.protocol.encoding import compression, encoders, large_json, large_msgpack
+from crew.protocol.encoding import call_arguments, compression, encoders, large_json, large_msgpack
+from crew.protocol.encoding.call_arguments import Arguments
 from crew.protocol.encoding.foreign import brief, unreadable
 from crew.protocol.encoding.limits import DEFAULT, Budget, Limits, too_deep, without_collection
 from crew.protocol.message import Body
@@ -25,7 +26,8 @@ BYTES: Final = "application/octet-stream"
 Decode = Callable[[Body], Any]
 
 SERIALIZERS: Final = {"json": JSON, "msgpack": MSGPACK, "text": TEXT, "bytes": BYTES}
-ALLOWED: Final = frozenset(SERIALIZERS.values())
+OF_ARGUMENTS: Final = {JSON: call_arguments.JSON, MSGPACK: call_arguments.MSGPACK}  # content types of arguments
+ALLOWED: Final = frozenset([*SERIALIZERS.values(), *OF_ARGUMENTS.values()])
 
 LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst case within 10 ms
 QUICK: Final = 256 * 1024  # bytes: zlib compresses the worst case within about 10 ms
@@ -36,6 +38,8 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
     """Encode `payload` as a body; return a Body unchanged.
+
+    Arguments have a content type of their own, so that their receiver does not take them for a payload.
 
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; default: "bytes" for bytes, else "json".
@@ -51,6 +55,8 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
         return fitting(payload, max_size)
     content_type = _content_type(payload, serializer)
     encoder = _ENCODERS[content_type]
+    if type(payload) is Arguments:
+        payload, content_type = payload.members(), _type_of_arguments(content_type)
     try:
         data = encoder(payload)
     except encoders.REFUSALS as error:
@@ -193,7 +199,8 @@ def decoder(serializers: Collection[str], max_size: int, limits: Limits = DEFAUL
     unknown = sorted(set(serializers) - set(SERIALIZERS))
     if unknown:
         raise SettingsError(f"serializer {unknown[0]!r} does not exist: use {', '.join(SERIALIZERS)}")
-    allowed = frozenset(SERIALIZERS[name] for name in serializers)
+    plain = frozenset(SERIALIZERS[name] for name in serializers)
+    allowed = plain | {OF_ARGUMENTS[content_type] for content_type in OF_ARGUMENTS.keys() & plain}
     return functools.partial(decode, allowed=allowed, max_size=max_size, limits=limits)
 
 
@@ -227,6 +234,14 @@ def _content_type(payload: Any, serializer: str | None) -> str:
         raise ValueError(f"serializer must be one of {', '.join(SERIALIZERS)}, not {brief(serializer)}") from None
 
 
+def _type_of_arguments(content_type: str) -> str:
+    """The content type of arguments that are encoded as `content_type`."""
+    try:
+        return OF_ARGUMENTS[content_type]
+    except KeyError:
+        raise ValueError("serializer must be json or msgpack for a call with arguments") from None
+
+
 def _decompressed(body: Body, max_size: int) -> bytes:
     if body.content_encoding in compression.PLAIN:
         if len(body.data) > max_size:
@@ -238,7 +253,7 @@ def _decompressed(body: Body, max_size: int) -> bytes:
 
 
 def _listed(allowed: Collection[str]) -> str:
-    return ", ".join(sorted(allowed)) or "nothing"
+    return ", ".join(sorted(set(allowed) - set(OF_ARGUMENTS.values()))) or "nothing"
 
 
 _JSON_DECODER: Final = msgspec.json.Decoder()
@@ -265,3 +280,19 @@ _IS_TOO_DEEP: Final[dict[str, Callable[[bytes, int], bool]]] = {
     JSON: large_json.is_too_deep,
     MSGPACK: large_msgpack.is_too_deep,
 }
+
+
+def _decoded_arguments(data: bytes, decode: Callable[[bytes], Any]) -> Arguments:
+    return call_arguments.of_members(decode(data))
+
+
+def _decoded_large_arguments(data: bytes, *rest: Any, decode: Callable[..., Any], keeps: bool) -> Arguments:
+    value = decode(data, *rest, keeps=keeps)
+    return call_arguments.of_members(value) if keeps else Arguments()
+
+
+for _content_type_of_payload, _content_type_of_arguments in OF_ARGUMENTS.items():
+    _of_payload = _DECODERS[_content_type_of_payload], _LARGE_DECODERS[_content_type_of_payload]
+    _DECODERS[_content_type_of_arguments] = functools.partial(_decoded_arguments, decode=_of_payload[0])
+    _LARGE_DECODERS[_content_type_of_arguments] = functools.partial(_decoded_large_arguments, decode=_of_payload[1])
+    _IS_TOO_DEEP[_content_type_of_arguments] = _IS_TOO_DEEP[_content_type_of_payload]
