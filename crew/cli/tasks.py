@@ -22,7 +22,7 @@ from crew.worker.task import Task, registry
 
 @click.group("tasks", cls=Group)
 def command() -> None:
-    """Show the tasks of a worker script."""
+    """Show the tasks of a worker script, with their parameters."""
 
 
 @command.command("show")
@@ -75,7 +75,7 @@ def _chosen(name: str, task: str | None) -> list[Task]:
 
 def _text(signature: Signature) -> str:
     """As in Python: "(path: str, width: int = 640) -> Image"."""
-    listed = [one.replace(annotation=_annotation(signature.types[one.name])) for one in signature.parameters]
+    listed = [one.replace(annotation=_annotation(signature.hints.get(one.name, Any))) for one in signature.listed]
     text = str(inspect.Signature(listed, return_annotation=_annotation(signature.result)))
     return text.replace("__main__.", "")  # as the script itself names its classes
 

@@ -34,6 +34,9 @@ class Signature:
 
     Attributes:
         task: name of the task.
+        listed: all parameters, also `*args` and `**kwargs`.
+        hints: the annotations that were written, by the names of the parameters and "return".
+        parameters: those with a name, without `*args` and `**kwargs`.
         types: by the names of the parameters; Any where a parameter has no annotation.
         result: type of the value; Any if the function has no annotation for it.
         takes_payload: whether a payload is the argument of its first parameter; else the members of a payload are
@@ -48,8 +51,8 @@ class Signature:
     def __init__(self, task: str, found: Parameters) -> None:
         self.task = task
         self._is_known = found.listed is not None
-        listed = found.listed or ()
-        hints = {name: Any if kind is object else kind for name, kind in found.hints.items()}
+        self.listed = listed = found.listed or ()
+        self.hints = hints = {name: Any if kind is object else kind for name, kind in found.hints.items()}
         self.parameters = tuple(one for one in listed if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
         self.types = {one.name: hints.get(one.name, Any) for one in self.parameters}
         self.result = annotations.result_type(hints.get(RETURN, Any))
