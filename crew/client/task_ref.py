@@ -43,6 +43,7 @@ class TaskRef(Generic[P, R]):
         self._call = call
         self._submit = submit
         self._target: Target = target_of(task, options, OPTIONS)
+        self._read = self._target.read_result
 
     def __repr__(self) -> str:
         return f"<TaskRef of task {self.name!r}>"
@@ -67,7 +68,7 @@ class TaskRef(Generic[P, R]):
         """
         target = self._target
         call: PendingCall[R] = self._call(self.name, target.arguments(args, kwargs), **target.options)
-        call.read = target.read_result
+        call.read = self._read
         return call
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> "JobHandle":
@@ -80,5 +81,5 @@ class TaskRef(Generic[P, R]):
         """
         target = self._target
         job = await self._submit(self.name, target.arguments(args, kwargs), **target.options)
-        job.read = target.read_result
+        job.read = self._read
         return job

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -61,7 +61,31 @@ class Converter:
             raise _refused(str(error)) from None
         except RecursionError:
             raise Refused("", "it is nested too deeply") from None
+        except Exception as error:  # of a `__post_init__` or a validator of the user
+            raise Refused("", shortened(f"{type(error).__name__}: {error}", MAX_REASON)) from None
         return msgspec.structs.astuple(made)
+
+
+class PositionalConverter:
+    """Converts the positional arguments of a call without their names: half the time of `Converter`.
+
+    Args:
+        types: of the parameters.
+        required: how many of them every call must have.
+    """
+
+    def __init__(self, types: Sequence[Any], required: int) -> None:
+        missing = msgspec.field(default=None)
+        fields: list[Any] = [(f"_{at}", kind, *([missing] if at >= required else [])) for at, kind in enumerate(types)]
+        self._kind = msgspec.defstruct("Arguments", fields, array_like=True, eq=False)
+
+    def convert(self, args: Sequence[Any]) -> tuple[Any, ...] | None:
+        """The arguments, converted; None if one does not fit: `Converter` knows why."""
+        try:
+            made = msgspec.convert(args, self._kind, str_keys=True, dec_hook=decode_model)
+        except Exception:
+            return None
+        return msgspec.structs.astuple(made)[: len(args)]
 
 
 def _refused(message: str) -> Refused:

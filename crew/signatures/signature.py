@@ -14,7 +14,7 @@ import msgspec
 from crew.errors import InvalidArguments, SerializationError, SettingsError
 from crew.protocol.encoding.call_arguments import Arguments
 from crew.signatures import annotations, parameters
-from crew.signatures.converter import Converter, Refused
+from crew.signatures.converter import Converter, PositionalConverter, Refused
 from crew.signatures.parameters import Parameters
 
 Bound = tuple[Sequence[Any], Mapping[str, Any]]  # (args, kwargs)
@@ -74,6 +74,11 @@ class Signature:
         self._encodes_rest = _needs_encoding(self._rest_type)
         self._encodes_more = _needs_encoding(self._more_type)
         self.encodes_result = _needs_encoding(self.result)
+        # A value without an annotation beside one that is encoded is not encoded: JSON would not give it back.
+        self._is_mixed = bool(self._encoded) and any(self.types[name] is Any for name in self._positional)
+        self._least = sum(name not in self._optional for name in self._positional)
+        # A required parameter that is keyword-only needs a name in each call.
+        self._most = len(self._positional) if self._optional.issuperset(self._by_name) else -1
         self._result_member = None if self.result is Any else Converter({RETURN: self.result})
         if hints:
             self._prepare()
@@ -86,6 +91,10 @@ class Signature:
     @functools.cached_property
     def _members(self) -> Converter:
         return Converter(self.types, self._optional)
+
+    @functools.cached_property
+    def _by_position(self) -> PositionalConverter:
+        return PositionalConverter([self.types[name] for name in self._positional], self._least)
 
     @functools.cached_property
     def _rest_member(self) -> Converter:
@@ -112,7 +121,7 @@ class Signature:
             return (payload,), _NO_NAMES
         if self.takes_payload:
             name = self.payload_name
-            return self.bind((payload,), _NO_NAMES) if name is None else self.bind((), {name: payload})
+            return self.bind((), {name: payload}) if name in self._by_name else self.bind((payload,), _NO_NAMES)
         if payload is None:
             return self.bind((), _NO_NAMES)
         if type(payload) is not dict:
@@ -127,6 +136,10 @@ class Signature:
         """
         if not self._is_known:
             return args, kwargs
+        if not kwargs and self._least <= len(args) <= self._most:
+            values = self._by_position.convert(args)
+            if values is not None:
+                return values, _NO_NAMES
         try:
             given, rest, more = self._distributed(args, kwargs)
             return self._called_with(given, rest, more)
@@ -143,7 +156,7 @@ class Signature:
             return value
         try:
             return _encoded(value)
-        except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
+        except Exception as error:
             raise SerializationError(f"the value of task {self.task!r} cannot be sent: {error}") from None
 
     # --- in the client ------------------------------------------------------------------------------------------------
@@ -154,6 +167,10 @@ class Signature:
         Raises:
             InvalidArguments: they do not fit the parameters.
         """
+        if not kwargs and self._least <= len(args) <= self._most and not self._is_mixed:
+            encoded = self._positional_arguments(args)
+            if encoded is not None:
+                return Arguments(encoded)
         try:
             given, rest, more = self._distributed(args, kwargs)
             for name in self._encoded & given.keys():
@@ -170,6 +187,14 @@ class Signature:
             return Arguments(args, kwargs)
         by_name = {name: given[name] if name in given else more[name] for name in kwargs} if kwargs else kwargs
         return Arguments([*map(given.__getitem__, self._positional[: len(args)]), *rest], by_name)
+
+    def _positional_arguments(self, args: Sequence[Any]) -> Sequence[Any] | None:
+        """The arguments as they travel; None if one does not fit."""
+        try:
+            encoded: Sequence[Any] = _encoded(args) if self._encoded else args
+        except Exception:
+            return None
+        return None if self._by_position.convert(encoded) is None else encoded
 
     def read_result(self, value: Any) -> Any:
         """The value of the task, read back by the annotation.
@@ -194,6 +219,7 @@ class Signature:
         """Make the plans now, so that no call has to: a worker does this before it forks its processes."""
         for converter in (self._members, self._rest_member, self._more_member):
             converter.prepare()
+        self._by_position.convert(())
         if self._result_member is not None:
             self._result_member.prepare()
 
@@ -267,7 +293,7 @@ class Signature:
     def _encode(self, name: str, value: Any) -> Any:
         try:
             return _encoded(value)
-        except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
+        except Exception as error:
             raise Refused(name, str(error)) from None
 
     def _unknown(self, name: str) -> Refused:

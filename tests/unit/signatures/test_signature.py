@@ -336,6 +336,25 @@ def test_a_pydantic_model_names_the_field_that_it_refuses() -> None:
     assert refusal(greet, [{"name": "a", "age": -1}]) == sentence
 
 
+def test_whatever_a_check_of_the_user_raises_is_a_refusal() -> None:
+    @dataclasses.dataclass
+    class Strict:
+        name: str
+
+        def __post_init__(self) -> None:
+            raise KeyError(self.name)
+
+    def greet(strict: Strict) -> None: ...
+    def load() -> Strict:
+        raise NotImplementedError
+
+    greet.__annotations__ = {"strict": Strict}
+    load.__annotations__ = {"return": Strict}
+    assert refusal(greet, {"name": "a"}) == "KeyError: 'a'"
+    with pytest.raises(SerializationError, match="is not what its annotation says: KeyError: 'a'"):
+        signature_of("t", load).read_result({"name": "a"})
+
+
 def test_the_client_checks_arguments_as_the_worker_does() -> None:
     signature = signature_of("t", two)
     with pytest.raises(InvalidArguments, match="argument `width`: expected `int`, got `str`"):
