@@ -114,7 +114,7 @@ def report(turns: list[tuple[Turn, Turn]]) -> bool:
         label = "calls per second" if name == "rate" else f"{name}, CPU us per call"
         print(f"| {label} | {untyped:.0f} | {typed:.0f} | {ratio:.3f} |")
     print(f"goal: at most {MOST:.2f} of the CPU time: {'met' if ratio <= MOST else 'missed'}", flush=True)
-    return ratio <= MOST
+    return bool(ratio <= MOST)
 
 
 if __name__ == "__main__":

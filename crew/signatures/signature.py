@@ -152,7 +152,7 @@ class Signature:
         Raises:
             SerializationError: it has a value that msgspec cannot encode.
         """
-        if not self.encodes_result or type(value) is bytes:  # bytes alone travel as they are
+        if not self.encodes_result or isinstance(value, bytes):  # bytes alone travel as they are
             return value
         try:
             return _encoded(value)
@@ -170,7 +170,7 @@ class Signature:
         if not kwargs and self._least <= len(args) <= self._most and not self._is_mixed:
             encoded = self._positional_arguments(args)
             if encoded is not None:
-                return Arguments(encoded)
+                return Arguments(encoded, is_exact=bool(self._encoded))
         try:
             given, rest, more = self._distributed(args, kwargs)
             for name in self._encoded & given.keys():

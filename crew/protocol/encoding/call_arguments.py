@@ -20,15 +20,31 @@ class Arguments(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         args: the positional arguments.
         kwargs: the arguments by keyword.
+        is_exact: its values come from `msgspec.to_builtins`: see `encoders.encode_json`. It does not travel.
     """
 
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = {}
+    is_exact: bool = False
 
     def members(self) -> dict[str, Any]:
         """The value that is encoded: an object with the members `args` and `kwargs`, each only if it is not empty."""
         members: dict[str, Any] = {"args": self.args} if self.args else {}
         return {**members, "kwargs": self.kwargs} if self.kwargs else members
+
+
+class _Members(msgspec.Struct, forbid_unknown_fields=True):
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+
+
+_MEMBERS_DECODER: Final = msgspec.json.Decoder(_Members)
+
+
+def of_json(data: bytes) -> Arguments:
+    """The arguments in a small body of JSON; raises msgspec.ValidationError if it has another form."""
+    members = _MEMBERS_DECODER.decode(data)
+    return Arguments(members.args, members.kwargs)
 
 
 def of_members(value: Any) -> Arguments:

@@ -36,7 +36,14 @@ MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes by default: see Settings.max
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
+def encode(
+    payload: Any,
+    serializer: str | None = None,
+    *,
+    max_size: int = MAX_BODY,
+    compresses: bool = True,
+    is_exact: bool = False,
+) -> Body:
     """Encode `payload` as a body; return a Body unchanged.
 
     Arguments have a content type of their own, so that their receiver does not take them for a payload.
@@ -45,6 +52,7 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
         serializer: "json", "msgpack", "text" or "bytes"; default: "bytes" for bytes, else "json".
         max_size: limit of the encoded body in bytes.
         compresses: whether a large body is compressed, where a sample of it shrinks or it exceeds `max_size`.
+        is_exact: as for `encoders.encode_json`; arguments know it themselves.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
@@ -56,9 +64,10 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
     content_type = _content_type(payload, serializer)
     encoder = _ENCODERS[content_type]
     if type(payload) is Arguments:
-        payload, content_type = payload.members(), _type_of_arguments(content_type)
+        is_exact, content_type = payload.is_exact, _type_of_arguments(content_type)
+        payload = payload.members()
     try:
-        data = encoder(payload)
+        data = encoder(payload, is_exact=True) if is_exact and encoder in _CHECKING else encoder(payload)
     except encoders.REFUSALS as error:
         raise SerializationError(
             f"{content_type} cannot carry this payload: {encoders.located(error, payload, encoder)}"
@@ -67,14 +76,21 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
     return compressed(body, max_size) if compresses else fitting(body, max_size)
 
 
-def encode_for_settings(payload: Any, serializer: str | None, *, max_size: int, compresses: bool) -> Body:
+def encode_for_settings(
+    payload: Any, serializer: str | None, *, max_size: int, compresses: bool, is_exact: bool = False
+) -> Body:
     """As `encode`, but without `compresses` a large body is compressed if it exceeds `max_size`."""
-    body = encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses)
+    body = encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses, is_exact=is_exact)
     return compressed(body, max_size) if body.to_compress else body
 
 
 def encode_on_loop(
-    payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True
+    payload: Any,
+    serializer: str | None = None,
+    *,
+    max_size: int = MAX_BODY,
+    compresses: bool = True,
+    is_exact: bool = False,
 ) -> Body:
     """As `encode`, but a body of more than `QUICK` bytes is not compressed yet: see `Body.to_compress`.
 
@@ -82,10 +98,11 @@ def encode_on_loop(
 
     Args:
         compresses: as for `encode_for_settings`.
+        is_exact: as for `encode`.
     """
     if type(payload) is Body:
         return fitting(payload, max_size)
-    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False)
+    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False, is_exact=is_exact)
     if not (compresses or len(body.data) > max_size):
         return body
     if len(body.data) > QUICK:
@@ -258,7 +275,8 @@ def _listed(allowed: Collection[str]) -> str:
 
 _JSON_DECODER: Final = msgspec.json.Decoder()
 
-_ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
+_CHECKING: Final = (encoders.encode_json, encoders.encode_msgpack)
+_ENCODERS: Final[dict[str, Callable[..., bytes]]] = {
     JSON: encoders.encode_json,
     MSGPACK: encoders.encode_msgpack,
     TEXT: encoders.encode_text,
@@ -282,8 +300,8 @@ _IS_TOO_DEEP: Final[dict[str, Callable[[bytes, int], bool]]] = {
 }
 
 
-def _decoded_arguments(data: bytes, decode: Callable[[bytes], Any]) -> Arguments:
-    return call_arguments.of_members(decode(data))
+def _decoded_arguments(data: bytes) -> Arguments:
+    return call_arguments.of_members(large_msgpack.decode_small(data))
 
 
 def _decoded_large_arguments(data: bytes, *rest: Any, decode: Callable[..., Any], keeps: bool) -> Arguments:
@@ -291,8 +309,8 @@ def _decoded_large_arguments(data: bytes, *rest: Any, decode: Callable[..., Any]
     return call_arguments.of_members(value) if keeps else Arguments()
 
 
-for _content_type_of_payload, _content_type_of_arguments in OF_ARGUMENTS.items():
-    _of_payload = _DECODERS[_content_type_of_payload], _LARGE_DECODERS[_content_type_of_payload]
-    _DECODERS[_content_type_of_arguments] = functools.partial(_decoded_arguments, decode=_of_payload[0])
-    _LARGE_DECODERS[_content_type_of_arguments] = functools.partial(_decoded_large_arguments, decode=_of_payload[1])
-    _IS_TOO_DEEP[_content_type_of_arguments] = _IS_TOO_DEEP[_content_type_of_payload]
+_DECODERS[call_arguments.JSON] = call_arguments.of_json
+_DECODERS[call_arguments.MSGPACK] = _decoded_arguments
+for _of_payload, _of_arguments in OF_ARGUMENTS.items():
+    _LARGE_DECODERS[_of_arguments] = functools.partial(_decoded_large_arguments, decode=_LARGE_DECODERS[_of_payload])
+    _IS_TOO_DEEP[_of_arguments] = _IS_TOO_DEEP[_of_payload]

@@ -231,9 +231,7 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         try:
-            value = self.task.signature.encode_result(value)
-            serializer = None if isinstance(value, bytes) else self._serializer
-            body = codec.encode_for_settings(value, serializer, max_size=self._max_message, compresses=self._compresses)
+            body = codec.encode_for_settings(**self._encoding(value))
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
@@ -243,12 +241,22 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         try:
-            value = self.task.signature.encode_result(value)
-            serializer = None if isinstance(value, bytes) else self._serializer
-            body = await off_loop.encoded(value, serializer, max_size=self._max_message, compresses=self._compresses)
+            body = await off_loop.encoded(**self._encoding(value))
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
+
+    def _encoding(self, value: object) -> dict[str, Any]:
+        """The arguments for the encoder of the task's value."""
+        signature, is_bytes = self.task.signature, isinstance(value, bytes)
+        is_exact = signature.encodes_result and not is_bytes
+        return {
+            "payload": signature.encode_result(value) if is_exact else value,
+            "serializer": None if is_bytes else self._serializer,
+            "max_size": self._max_message,
+            "compresses": self._compresses,
+            "is_exact": is_exact,
+        }
 
     def _raised(self, error: Exception) -> None:
         """Decide on a failure of the task itself, which a retry may help; a failed decode or encode would recur."""

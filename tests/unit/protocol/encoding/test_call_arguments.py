@@ -1,5 +1,6 @@
 """Arguments travel as one value, which no receiver takes for a payload."""
 
+import math
 from typing import Any
 
 import pytest
@@ -62,3 +63,17 @@ def test_names_of_arguments_are_text() -> None:
     body = codec.encode(keys, "msgpack")
     with pytest.raises(SerializationError, match="kwargs must be an object"):
         codec.decode(Body(body.data, "application/vnd.crew.arguments+msgpack"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [Arguments([float("nan")], is_exact=True), Arguments([[{"a": -math.inf}]], is_exact=True)]
+)
+def test_a_number_that_is_not_finite_is_refused_in_exact_arguments_too(arguments: Arguments) -> None:
+    with pytest.raises(SerializationError, match="JSON has no number"):
+        codec.encode(arguments)
+    assert codec.decode(codec.encode(Arguments([None], is_exact=True))) == Arguments([None])
+
+
+def test_exactness_is_not_believed_from_a_sender() -> None:
+    with pytest.raises(SerializationError, match="unknown field `is_exact`"):
+        codec.decode(Body(b'{"args":[1],"is_exact":true}', "application/vnd.crew.arguments+json"))
