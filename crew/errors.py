@@ -5,6 +5,7 @@
     │   ├── TimeoutError        a worker started it, and it did not end in time   (also builtins.TimeoutError)
     │   ├── ExpirationError     no worker started it in time
     │   ├── TaskFailed          the task raised: type_name, message, traceback, retryable, attempts
+    │   ├── InvalidArguments    the arguments do not fit the task: it was not run
     │   ├── UnknownTask         no worker has ever served a task with this name
     │   ├── DuplicateCallId     another call with this id is pending, or a job has it
     │   ├── Canceled            the call was canceled
@@ -112,6 +113,22 @@ class TaskFailed(TaskError):
         _add_traceback(self, traceback)
         self.retryable = retryable
         self.attempts = attempts
+
+
+class InvalidArguments(TaskError):
+    """The arguments do not fit the parameters of the task, which was not run.
+
+    Attributes:
+        path: the argument that was refused, and the way to the value in it: `width`, `image.tags[0]`; "": all of them.
+    """
+
+    summary = "The arguments do not fit the parameters of the task, which was not run."
+
+    def __init__(
+        self, message: str | None = None, *, task: str | None = None, id: str | None = None, path: str = ""
+    ) -> None:
+        super().__init__(message, task=task, id=id)
+        self.path = path
 
 
 class UnknownTask(TaskError):

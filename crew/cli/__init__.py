@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "subscribe": "Print the events of topics, one line of JSON each.",
     "parked": "List, show, replay or purge parked messages.",
     "jobs": "List, show, wait for, cancel, retry or purge jobs.",
+    "tasks": "Show the tasks of a worker script, with their parameters.",
     "queues": "Migrate the queues of tasks.",
     "broker": "Run a private RabbitMQ node in this folder.",
     "dev": "Run broker, workers and gateway together during development.",

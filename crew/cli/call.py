@@ -41,8 +41,9 @@ def command(
 
     JSON is the argument of the task; `-` reads it from standard input. A result of type bytes is printed unchanged.
 
-    Exit status: 0 success, 1 the task failed, 2 wrong usage, 3 unknown task: no worker has ever served it, 4 expired:
-    no worker started it in time, 5 timeout: it did not end in time, 6 the broker is unavailable, 7 any other error.
+    Exit status: 0 success, 1 the task failed, 2 wrong usage or arguments that do not fit the task, 3 unknown task: no
+    worker has ever served it, 4 expired: no worker started it in time, 5 timeout: it did not end in time, 6 the broker
+    is unavailable, 7 any other error.
     """
     with exit_on_error(verbose=verbose), connected(url) as client:
         try:

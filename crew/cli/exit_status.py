@@ -12,6 +12,7 @@ from crew.errors import (
     ConnectionError,
     CrewError,
     ExpirationError,
+    InvalidArguments,
     SettingsError,
     TaskFailed,
     TimeoutError,
@@ -37,6 +38,7 @@ class ExitStatus(IntEnum):
 
 _STATUSES: Final[dict[type[CrewError], ExitStatus]] = {
     TaskFailed: ExitStatus.TASK_FAILED,
+    InvalidArguments: ExitStatus.USAGE,
     SettingsError: ExitStatus.USAGE,
     UnknownTask: ExitStatus.UNKNOWN_TASK,
     ExpirationError: ExitStatus.EXPIRED,

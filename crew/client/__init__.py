@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from crew.client.calling.scope import Scope
     from crew.client.client import Client
     from crew.client.events.subscription import Event, Subscription
+    from crew.client.task_ref import TaskRef
 
-__all__ = ["Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription"]
+__all__ = ["Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription", "TaskRef"]
 
 _MODULES: Final = {
     "Client": "client",
@@ -19,6 +20,7 @@ _MODULES: Final = {
     "PendingCall": "calling.call",
     "Scope": "calling.scope",
     "Subscription": "events.subscription",
+    "TaskRef": "task_ref",
 }
 
 

@@ -11,7 +11,7 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from crew import forks
 from crew.client.calling.call import PendingCall, current_scope
@@ -20,7 +20,8 @@ from crew.client.client import DRAIN_TIMEOUT
 from crew.client.client import Client as AsyncClient
 from crew.client.events.subscription import OnEvent, Subscription
 from crew.client.loop_thread import LoopThread
-from crew.client.options import CALL_RENAMES, SUBMIT_RENAMES, CallOptions, PublishOptions, SubmitOptions
+from crew.client.options import CALL_RENAMES, SUBMIT_RENAMES, CallOptions, PublishOptions, SubmitOptions, TaskOptions
+from crew.client.task_ref import TaskRef
 from crew.duration import Duration, wait_time
 from crew.protocol.arguments import with_new_names
 from crew.protocol.message import Headers
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # types only: a worker needs no job store
     from crew.jobs.job import Job, JobStatus
     from crew.jobs.service import JobStore
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -96,6 +99,30 @@ class BlockingCall(Generic[T]):
         if self._thread.is_inherited:
             return False  # the call is the parent's
         return self._thread.run(_sync(self._call.cancel))
+
+
+class BlockingTaskRef(Generic[P, R]):
+    """A task that is called with arguments by threads: `crew.client.TaskRef` for the blocking client."""
+
+    def __init__(self, client: "Client", ref: TaskRef[P, R]) -> None:
+        self._client = client
+        self._ref = ref
+
+    def __repr__(self) -> str:
+        return repr(self._ref).replace("TaskRef", "BlockingTaskRef")
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self._ref.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BlockingCall[R]:
+        """As `crew.client.TaskRef`; wait for the value with `.result()`."""
+        return self._client.begin(lambda: self._ref(*args, **kwargs))
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> "BlockingJob":
+        """As `crew.client.TaskRef.submit`; returns when the job is accepted."""
+        return self._client.submitted(self._ref.submit(*args, **kwargs))
 
 
 class BlockingParallel(CallGroup[BlockingCall[Any]]):
@@ -214,16 +241,33 @@ class Client:
 
     def call(self, task: str, payload: Any = None, **options: Unpack[CallOptions]) -> BlockingCall[Any]:
         """As `crew.Client.call`; wait for the value with `.result()`."""
-        thread = self._thread
         given = with_new_names("call", {"payload": payload, **options}, CALL_RENAMES)
+        return self.begin(lambda: self._client.call(task, **given))
 
-        async def begin() -> "tuple[PendingCall[Any], concurrent.futures.Future[Any]]":
+    def begin(self, make: Callable[[], PendingCall[T]]) -> BlockingCall[T]:
+        """Make a call on the client's event loop; for code that builds on the client."""
+        thread = self._thread
+
+        async def begin() -> "tuple[PendingCall[T], concurrent.futures.Future[T]]":
             current_scope.set(None)  # a scope of this thread serves another event loop
-            call = self._client.call(task, **given)
+            call = make()
             return call, asyncio.run_coroutine_threadsafe(_wait(call), asyncio.get_running_loop())
 
         call, ended = thread.run(begin())
         return BlockingCall(call, ended, thread)
+
+    @overload
+    def task(self, task: str, **options: Unpack[TaskOptions]) -> BlockingTaskRef[..., Any]: ...
+    @overload
+    def task(
+        self, task: Callable[P, Coroutine[Any, Any, R]], **options: Unpack[TaskOptions]
+    ) -> BlockingTaskRef[P, R]: ...
+    @overload
+    def task(self, task: Callable[P, R], **options: Unpack[TaskOptions]) -> BlockingTaskRef[P, R]: ...
+    def task(self, task: str | Callable[..., Any], **options: Unpack[TaskOptions]) -> BlockingTaskRef[..., Any]:
+        """As `crew.Client.task`: `client.task("resize", timeout=5)(path, width=640).result()`."""
+        client = self._client
+        return BlockingTaskRef(self, TaskRef(task, dict(options), call=client.call, submit=client.submit))
 
     def parallel(self) -> BlockingParallel:
         """Make several calls and wait for all of them: see `BlockingParallel`."""
@@ -232,7 +276,11 @@ class Client:
     def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> BlockingJob:
         """As `crew.Client.submit`; returns when the job is accepted."""
         given = with_new_names("submit", {"payload": payload, **options}, SUBMIT_RENAMES)
-        return BlockingJob(self._thread.run(self._client.submit(task, **given)), self._thread)
+        return self.submitted(self._client.submit(task, **given))
+
+    def submitted(self, submit: "Coroutine[Any, Any, JobHandle]") -> BlockingJob:
+        """Run `submit` on the client's event loop; for code that builds on the client."""
+        return BlockingJob(self._thread.run(submit), self._thread)
 
     def publish(self, topic: str, payload: Any = None, **options: Unpack[PublishOptions]) -> None:
         """As `crew.Client.publish`; returns when the broker has the event."""

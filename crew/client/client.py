@@ -6,7 +6,8 @@ import functools
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack, overload
 
 from crew import errors, forks
 from crew import settings as settings_module
@@ -19,8 +20,9 @@ from crew.client.closing import run_all
 from crew.client.events.pubsub import PubSub
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
 from crew.client.links import Links, has_running_loop
-from crew.client.options import SubmitOptions
+from crew.client.options import SubmitOptions, TaskOptions
 from crew.client.started import Connecting, PendingEvent
+from crew.client.task_ref import TaskRef
 from crew.duration import Duration, parse_duration, wait_time
 from crew.protocol import deadline, topology, user_headers
 from crew.protocol.arguments import UNSET, renamed
@@ -31,6 +33,9 @@ from crew.settings import Tuning
 if TYPE_CHECKING:  # types only: a worker needs no job store
     from crew.jobs.handle import JobHandle
     from crew.jobs.service import JobService, JobStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_PENDING: Final = 10_000  # calls
 PUBLISH_TIMEOUT: Final = 10.0  # seconds
@@ -362,7 +367,7 @@ class Client:
             RuntimeError: no event loop runs here, or another one than the client's.
 
         What awaiting it raises:
-            TimeoutError, ExpirationError, TaskFailed, UnknownTask, Canceled, WorkerLost, Overloaded,
+            TimeoutError, ExpirationError, TaskFailed, InvalidArguments, UnknownTask, Canceled, WorkerLost, Overloaded,
             ConnectionError, SerializationError, TooLarge.
         """
         if data is not UNSET:
@@ -392,6 +397,28 @@ class Client:
         if scope is not None:
             scope.add(call)
         return call
+
+    @overload
+    def task(self, task: str, **options: Unpack[TaskOptions]) -> TaskRef[..., Any]: ...
+    @overload
+    def task(self, task: Callable[P, Coroutine[Any, Any, R]], **options: Unpack[TaskOptions]) -> TaskRef[P, R]: ...
+    @overload
+    def task(self, task: Callable[P, R], **options: Unpack[TaskOptions]) -> TaskRef[P, R]: ...
+    def task(self, task: str | Callable[..., Any], **options: Unpack[TaskOptions]) -> TaskRef[..., Any]:
+        """A task that is called with arguments, as a function is: `client.task("resize", timeout=5)(path, width=640)`.
+
+        Args:
+            task: the name of a task, or a function with `@Task` above it. With the function, mypy and pyright know
+                the types of arguments and value; the arguments are checked before they are sent, and values that JSON
+                lacks (datetime, dataclass, bytes, ...) are read back by the annotations.
+            options: of its calls: those of `call`, or of `submit` for `TaskRef.submit`.
+
+        Raises:
+            TypeError: there is no such option.
+            ValueError: `task` is no name of a task, or a function that is no task.
+            SettingsError: values cannot be converted by the annotations of the function.
+        """
+        return TaskRef(task, dict(options), call=self.call, submit=self.submit)
 
     def parallel(self) -> Parallel:
         """Make several calls and wait for all of them: see `Parallel`."""

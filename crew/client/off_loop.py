@@ -65,9 +65,11 @@ async def packed(body: Body, max_size: int, *, compresses: bool) -> Body:
     return await start(codec.packed, body, max_size)
 
 
-async def encoded(payload: Any, serializer: str | None, *, max_size: int, compresses: bool = True) -> Body:
+async def encoded(
+    payload: Any, serializer: str | None, *, max_size: int, compresses: bool = True, is_exact: bool = False
+) -> Body:
     """Encode `payload`, and compress it in the thread if it is large; raises SerializationError and TooLarge."""
-    body = codec.encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses)
+    body = codec.encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses, is_exact=is_exact)
     return await compressed(body, max_size)
 
 

@@ -27,6 +27,26 @@ class CallOptions(TypedDict, total=False):
     fail_fast: bool | None
 
 
+class TaskOptions(TypedDict, total=False):
+    """Keyword arguments of `Client.task`: those of `Client.call`, and of `Client.submit` for `TaskRef.submit`."""
+
+    priority: int
+    expiration: Duration | None
+    timeout: Duration | None
+    persistent: bool
+    serializer: str | None
+    headers: Headers | None
+    callback: OnResult | None
+    id: str | None
+    fail_fast: bool | None
+    result_ttl: Duration
+    failure_ttl: Duration
+    unique: str | None
+    unique_key: str | None
+    idempotency_key: str | None
+    wait_for_worker: bool
+
+
 class PublishOptions(TypedDict, total=False):
     """Keyword arguments of `Client.publish`."""
 

@@ -56,6 +56,7 @@ class NotReady(Exception):
 PROBLEM_TYPES: Final[dict[type[BaseException], ProblemType]] = {
     errors.UnknownTask: ProblemType(404, "unknown-task", "No worker has ever served a task with this name"),
     errors.DuplicateCallId: ProblemType(409, "duplicate-task-id", "Another call with this id is still pending"),
+    errors.InvalidArguments: ProblemType(422, "invalid-arguments", "The arguments do not fit the task's parameters"),
     errors.TaskFailed: ProblemType(500, "task-failed", "The task raised an exception"),
     # 502, not 503: proxies retry a 503 at once, and each retry would crash more workers
     errors.WorkerLost: ProblemType(502, "worker-lost", "The worker processes that ran the call died"),

@@ -1,6 +1,6 @@
 """Handle of one job, which `Client.submit` returns."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from crew.duration import Duration
@@ -34,6 +34,7 @@ class JobHandle:
     Attributes:
         id: UUID of the job.
         is_new: whether this submit made the job; False if one with the same key was there before.
+        read: reads its value back by the annotation of its task; None: the value is as it has arrived.
 
     What its methods raise:
         UnknownJob: the record was deleted, because its time to live was over.
@@ -44,6 +45,7 @@ class JobHandle:
         self._service = service
         self.id = id
         self.is_new = is_new
+        self.read: Callable[[Any], Any] | None = None
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
@@ -66,12 +68,13 @@ class JobHandle:
         Raises:
             ValueError: `timeout` is not a duration.
             TimeoutError: the wait is over and the job goes on; or the job ended because it ran too long.
-            TaskFailed, ExpirationError, Canceled, WorkerLost, TaskError: the job has no value.
+            TaskFailed, InvalidArguments, ExpirationError, Canceled, WorkerLost, TaskError: the job has no value.
             SerializationError: its value cannot be read.
         """
         if wait is not UNSET:
             timeout = renamed("JobHandle.result", "wait", "timeout", wait)
-        return await self._service.result(self.id, timeout)
+        value = await self._service.result(self.id, timeout)
+        return value if self.read is None else self.read(value)
 
     async def events(self) -> AsyncIterator[Job]:
         """Yield the record as it is, then after each change of status, progress or attempts, until the job has ended.

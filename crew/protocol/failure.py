@@ -24,6 +24,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         retryable: whether a retry of the call may help.
         attempts: number of executions that have raised, including this one.
         note: a remark about the attempts, or "".
+        refused_argument: path of the argument for which the task was not run; UNSET: another failure.
     """
 
     type_name: str
@@ -32,6 +33,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     attempts: int = 1
     note: str = ""
+    refused_argument: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _DECODER = msgspec.json.Decoder(Failure)
@@ -58,6 +60,8 @@ def decode(body: bytes) -> Failure:
             traceback=_clean(found.traceback, MAX_TRACEBACK),
             note=_clean(found.note, MAX_MESSAGE),
         )
+        if found.refused_argument is not msgspec.UNSET:
+            found = msgspec.structs.replace(found, refused_argument=_clean(found.refused_argument, MAX_NAME))
     return found
 
 
@@ -77,6 +81,12 @@ def describe(error: BaseException, *, retryable: bool = False, attempts: int = 1
     )
 
 
+def of_refused_arguments(error: errors.InvalidArguments) -> Failure:
+    """Describe why a task was not run. If a task itself raises such an error, that is described like any other."""
+    named = {"type_name": type(error).__name__, "refused_argument": _clean(error.path, MAX_NAME)}
+    return msgspec.structs.replace(describe(error), **named)
+
+
 def shortened(stack: str) -> str:
     """Cut `stack` to the length limit of a traceback."""
     return _clean(stack, MAX_TRACEBACK)
@@ -88,8 +98,10 @@ def type_name(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def raised(failure: Failure, *, task: str, id: str) -> errors.TaskFailed:
+def raised(failure: Failure, *, task: str, id: str) -> errors.TaskFailed | errors.InvalidArguments:
     """Return the exception that a caller gets for `failure`."""
+    if failure.refused_argument is not msgspec.UNSET:
+        return errors.InvalidArguments(failure.message, path=failure.refused_argument, task=task, id=id)
     return errors.TaskFailed(
         failure.type_name,
         failure.message,

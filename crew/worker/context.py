@@ -1,8 +1,8 @@
 """`context`: what a running task reads of its call, and does beside returning its value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from crew.deprecated import warn_deprecated
 from crew.duration import Duration
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from crew.worker.execution.interrupt import CancelToken
     from crew.worker.execution.shield import Shield
     from crew.worker.nested_calls.call import NestedCall
+    from crew.worker.nested_calls.task_ref import NestedOptions, NestedTaskRef
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ContextPubSub:
@@ -64,7 +68,7 @@ class Context:
     def __init__(self) -> None:
         self.settings = SimpleNamespace()
         self.pubsub = ContextPubSub()
-        self._call: Callable[..., NestedCall] | None = None
+        self._call: Callable[..., NestedCall[Any]] | None = None
         self._report: Callable[[Execution, Any], None] | None = None
 
     @property
@@ -127,7 +131,7 @@ class Context:
         headers: Headers | None = None,
         id: str | None = None,
         data: Any = UNSET,
-    ) -> "NestedCall":
+    ) -> "NestedCall[Any]":
         """Call another task: `context.call("stat").result()`, or `await context.call("stat")` in an `async def`.
 
         The nested call has the remaining time of this task, its priority and its trace headers. It is canceled when
@@ -167,6 +171,28 @@ class Context:
             id=id,
         )
 
+    @overload
+    def task_ref(self, task: str, **options: "Unpack[NestedOptions]") -> "NestedTaskRef[..., Any]": ...
+    @overload
+    def task_ref(
+        self, task: Callable[P, Coroutine[Any, Any, R]], **options: "Unpack[NestedOptions]"
+    ) -> "NestedTaskRef[P, R]": ...
+    @overload
+    def task_ref(self, task: Callable[P, R], **options: "Unpack[NestedOptions]") -> "NestedTaskRef[P, R]": ...
+    def task_ref(self, task: str | Callable[..., Any], **options: "Unpack[NestedOptions]") -> "NestedTaskRef[..., Any]":
+        """Another task that is called with arguments: `context.task_ref("resize")(path, width=640).result()`.
+
+        Args:
+            task: its name, or a function with `@Task` above it: see `Client.task`.
+            options: of its calls: those of `call`.
+
+        Raises:
+            TypeError, ValueError, SettingsError: as `Client.task` does.
+        """
+        from crew.worker.nested_calls.task_ref import NestedTaskRef
+
+        return NestedTaskRef(task, dict(options), call=self.call)
+
     def progress(self, value: Any) -> None:
         """Set the progress of the job in its record to `value`. If the call is no job, this does nothing.
 
@@ -188,7 +214,7 @@ class Context:
             raise RuntimeError("context.progress can be used inside a running worker only")
         self._report(execution, value)
 
-    def bind(self, call: "Callable[..., NestedCall]", report: "Callable[[Execution, Any], None]") -> None:
+    def bind(self, call: "Callable[..., NestedCall[Any]]", report: "Callable[[Execution, Any], None]") -> None:
         """Set the functions that make nested calls and report progress."""
         self._call = call
         self._report = report

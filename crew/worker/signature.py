@@ -1,12 +1,10 @@
-"""Checks at the start of a worker that each function can be a task: that it accepts one argument, the payload."""
+"""Checks at the start of a worker that each function can be a task: that it can be called, and returns one value."""
 
 import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, Final
-
-PAYLOAD: Final = object()  # stands for any payload
+from typing import Any
 
 
 def origin_of(function: Any) -> str:
@@ -23,8 +21,6 @@ def origin_of(function: Any) -> str:
 
 def mistake(task: str, function: Any, handler: type | None) -> str:
     """Why `function` cannot be the task `task`, and what to write instead, in one sentence; "" if it can.
-
-    A function without a signature, as some built-in functions are, is accepted.
 
     Args:
         handler: the HandlerClass of which `function` creates an instance.
@@ -43,24 +39,12 @@ def mistake(task: str, function: Any, handler: type | None) -> str:
         )
     if kind := _kind_of_generator(function):
         return _yields(task, kind, origin)
-    if not takes(function, PAYLOAD):
-        return (
-            f"task {task!r} is called with one argument, the payload, and {origin} cannot be: write "
-            f"`{_keyword(function)} {name}(payload)`{_hint(function)}"
-        )
     return ""
 
 
 def _mistake_of_process(task: str, handler: Any) -> str:
-    process, of_class = handler.process, inspect.getattr_static(handler, "process")
-    if kind := _kind_of_generator(process):
-        return _yields(task, kind, origin_of(process))
-    if not takes(process, *([] if isinstance(of_class, staticmethod | classmethod) else [PAYLOAD])):
-        return (
-            f"task {task!r} is called without arguments, and {origin_of(process)} cannot be: write "
-            f"`{_keyword(process)} process(self)`, and read the payload from self.payload"
-        )
-    return ""
+    kind = _kind_of_generator(handler.process)
+    return _yields(task, kind, origin_of(handler.process)) if kind else ""
 
 
 def _yields(task: str, kind: str, origin: str) -> str:
@@ -81,13 +65,6 @@ def takes(function: Callable[..., Any], *arguments: object) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _hint(function: Callable[..., Any]) -> str:
-    """How to read the arguments from the payload, if there are several."""
-    names = list(inspect.signature(function, follow_wrapped=False).parameters)
-    parts = ", ".join(f'payload["{name}"]' for name in names)
-    return f" and read {parts} there" if len(names) > 1 else ""
 
 
 def _is_method(function: Any) -> bool:
@@ -116,10 +93,6 @@ def _kind_of_generator(function: Any) -> str:
 
 def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function)
-
-
-def _keyword(function: Any) -> str:
-    return "async def" if _is_async(_inner(function)) else "def"
 
 
 def _inner(function: Any) -> Any:

@@ -1,5 +1,6 @@
 """`@Task` and `HandlerClass`, and the registry of the tasks that this worker serves."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from crew.duration import Duration, parse_duration
 from crew.errors import SettingsError
 from crew.protocol import topology
 from crew.protocol.message import Call
+from crew.signatures import parameters, registered
+from crew.signatures.signature import Signature, signature_of, signature_of_method
 from crew.worker.retry_policy import DEFAULT_BACKOFF, check_retry
 from crew.worker.signature import mistake, origin_of
 
@@ -70,6 +73,7 @@ class Task:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         self.function = function
         registry.add(self)
+        registered.add(function, self)
         return function
 
     def __repr__(self) -> str:
@@ -98,6 +102,18 @@ class Task:
         timeouts = [timeout for timeout in (call.timeout, self.timeout) if timeout is not None]
         return min(timeouts, default=math.inf) > MAX_TIMEOUT
 
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """Its parameters and result; raises SettingsError if an annotation cannot be served."""
+        if self.handler is not None and self.handler.has_parameters():
+            return signature_of_method(self.name, self.handler, "process")
+        return signature_of(self.name, self.function)
+
+    @functools.cached_property
+    def takes_any_payload(self) -> bool:
+        """Whether its function takes any payload as it is."""
+        return self.signature.is_untyped
+
     @property
     def is_async(self) -> bool:
         """Whether its function is an `async def`, wraps one or is wrapped in one, or has an async `__call__`."""
@@ -118,6 +134,8 @@ class HandlerClass:
             return self.payload["width"] // 2
 
     Resize.bind("resize")
+
+    If `process` has parameters, it gets the arguments, as a function does, and `self.payload` is None.
     """
 
     def __init__(self, payload: Any) -> None:
@@ -138,6 +156,11 @@ class HandlerClass:
         raise NotImplementedError(f"{type(self).__name__} has no process()")
 
     @classmethod
+    def has_parameters(cls) -> bool:
+        """Whether `process` has parameters beside `self`."""
+        return parameters.needs_arguments(cls, "process")
+
+    @classmethod
     def bind(
         cls,
         name: str,
@@ -151,9 +174,13 @@ class HandlerClass:
     ) -> None:
         """Serve the task `name` with this class; arguments as for `Task`."""
 
-        def process(data: Any) -> Any:
-            return cls(data).process()
+        def process(payload: Any) -> Any:
+            return cls(payload).process()
 
+        def process_arguments(*args: Any, **kwargs: Any) -> Any:
+            return cls(None).process(*args, **kwargs)
+
+        process = process_arguments if cls.has_parameters() else process
         process.__qualname__ = f"{cls.__qualname__}.process"
         process.__wrapped__ = cls.process  # type: ignore[attr-defined]  # so that errors name the line of the user's code
         task = Task(
@@ -210,8 +237,17 @@ class Registry:
         """Raise SettingsError if there is no task, or if the definition of a task has an error."""
         if not self._tasks:
             raise SettingsError('there is no task to serve: write @Task("name") above a function')
-        if self._mistakes:
-            raise SettingsError("; ".join(dict.fromkeys(self._mistakes)))
+        if mistakes := [*self._mistakes, *self._mistakes_of_signatures()]:
+            raise SettingsError("; ".join(dict.fromkeys(mistakes)))
+
+    def _mistakes_of_signatures(self) -> Iterator[str]:
+        """Why signatures cannot be served. They are read now, as annotations may name what is defined further down."""
+        for task in self._tasks.values():
+            if callable(task.function):
+                try:
+                    task.signature  # noqa: B018  # makes it
+                except SettingsError as error:
+                    yield str(error)
 
 
 def _check_max_queue(value: object) -> int:

@@ -91,6 +91,26 @@ def site(processes: Processes) -> Iterator[Site]:
     site.close()
 
 
+def test_the_members_of_an_object_are_arguments_and_those_that_do_not_fit_are_422(site: Site) -> None:
+    program = site.program()
+    for body, value in [(b'{"path":"cat"}', b'"cat-640"'), (b'{"width":3,"path":"cat"}', b'"cat-3"')]:
+        assert program.call("resize", body)[1] == value
+    packed = msgspec.msgpack.encode({"path": "cat"})
+    assert program.call("resize", packed, MSGPACK)[1] == msgspec.msgpack.encode("cat-640")
+    for body, detail in [
+        (b'{"path":"cat","width":"wide"}', "argument `width`: expected `int`, got `str`"),
+        (b'{"path":"cat","widht":3}', "argument `widht`: there is no such parameter (did you mean `width`?)"),
+        (b"{}", "argument `path`: it is missing"),
+        (b"[1]", "it has several parameters, so that its payload must be an object with the members `path`, `width`, "),
+    ]:
+        problem = program.problem("resize", body)
+        assert (problem["status"], problem["type"]) == (422, "urn:crew:problem:invalid-arguments")
+        assert problem["detail"].startswith(f"task 'resize': {detail}")
+        assert problem["task"] == "resize"
+        assert problem["id"]
+        assert "exception" not in problem
+
+
 def test_values_of_each_content_type_are_returned_unchanged(site: Site) -> None:
     program = site.program()
     packed = msgspec.msgpack.encode({"a": b"\x00\xff"})

@@ -78,11 +78,12 @@ def a_task(
     retry: Retry | None = None,
     long: bool = False,
 ) -> Task:
-    """A task that is not registered."""
+    """A task that is not registered, with the signature that a worker makes before its first call."""
     task = Task(name, timeout=timeout)
     task.retry = retry or task.retry
     task.long = long
     task.function = function
+    assert task.signature.task == name
     return task
 
 

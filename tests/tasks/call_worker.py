@@ -17,6 +17,12 @@ def echo(payload: Any) -> Any:
     return payload
 
 
+@Task("resize")
+def resize(path: str, width: int = 640) -> str:
+    """A name of the resized image."""
+    return f"{path}-{width}"
+
+
 @Task("sleep")
 def sleep(seconds: float) -> str:
     """Print its start, and the reason of its end."""

@@ -23,6 +23,7 @@ PROMISED = {
     "TimeoutError",
     "ExpirationError",
     "TaskFailed",
+    "InvalidArguments",
     "UnknownTask",
     "DuplicateCallId",
     "Canceled",
@@ -89,7 +90,15 @@ def test_crew_worker_exports_what_a_worker_script_needs() -> None:
 
 
 def test_types_of_a_clients_values_can_be_imported() -> None:
-    assert set(crew.client.__all__) == {"Client", "Event", "Parallel", "PendingCall", "Scope", "Subscription"}
+    assert set(crew.client.__all__) == {
+        "Client",
+        "Event",
+        "Parallel",
+        "PendingCall",
+        "Scope",
+        "Subscription",
+        "TaskRef",
+    }
 
 
 def test_crew_gateway_exports_what_a_tornado_application_needs() -> None:

@@ -65,9 +65,11 @@ class PendingCall(Generic[T]):
         keeps_body: whether its value is the undecoded Body of the reply.
         is_awaited: whether it was awaited, or has a callback; else its failure is logged.
         unsent: its message, while that waits for the broker in an outbox.
+        read: reads its value back by the annotation of its task; None: the value is as it has arrived.
         refused_reply: why a reply to it was refused, or None: see `crew.protocol.signing`.
     """
 
+    read: Callable[[Any], T] | None = None
     refused_reply: str | None = None
     _value: T = None  # type: ignore[assignment]  # read only once the call has a value
 

@@ -15,15 +15,19 @@ def result_of_reply(call: PendingCall[Any], reply: Reply | DeadLetter, decode: c
     if isinstance(reply, DeadLetter):
         return _of_dead_letter(call, reply)
     if reply.outcome is Outcome.RETURNED:
-        return reply.body if call.keeps_body else _value(reply, decode)
+        return reply.body if call.keeps_body else _value(call, reply, decode)
     return _error(call, reply)
 
 
-def _value(reply: Reply, decode: codec.Decode) -> Any:
+def _value(call: PendingCall[Any], reply: Reply, decode: codec.Decode) -> Any:
     try:
-        return decode(reply.body)
+        value = decode(reply.body)
     except errors.SerializationError as error:
         return errors.SerializationError(f"the value of call {reply.id} cannot be decoded: {error}")
+    try:
+        return value if call.read is None else call.read(value)
+    except errors.SerializationError as error:
+        return error
 
 
 def _error(call: PendingCall[Any], reply: Reply) -> Exception:

@@ -106,7 +106,7 @@ def _call(max_expiration: float, *, has_jobs: bool) -> JsonObject:
             404: "No worker has ever served the task.",
             413: "The body is too large.",
             415: "The Content-Type of the body is not supported.",
-            422: "A parameter is out of its range.",
+            422: "A parameter is out of its range, or the body does not fit the parameters of the task.",
             500: "The task raised an exception: see `exception`.",
             502: "The worker processes that ran the task died, or its result cannot be decoded.",
             503: "No worker started the call in time. With Retry-After: overload, or the broker is unavailable.",

@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from crew.errors import SerializationError, SettingsError, TooLarge
-from crew.protocol.encoding import compression, encoders, large_json, large_msgpack
+from crew.protocol.encoding import call_arguments, compression, encoders, large_json, large_msgpack
+from crew.protocol.encoding.call_arguments import Arguments
 from crew.protocol.encoding.foreign import brief, unreadable
 from crew.protocol.encoding.limits import DEFAULT, Budget, Limits, too_deep, without_collection
 from crew.protocol.message import Body
@@ -25,7 +26,8 @@ BYTES: Final = "application/octet-stream"
 Decode = Callable[[Body], Any]
 
 SERIALIZERS: Final = {"json": JSON, "msgpack": MSGPACK, "text": TEXT, "bytes": BYTES}
-ALLOWED: Final = frozenset(SERIALIZERS.values())
+OF_ARGUMENTS: Final = {JSON: call_arguments.JSON, MSGPACK: call_arguments.MSGPACK}  # content types of arguments
+ALLOWED: Final = frozenset([*SERIALIZERS.values(), *OF_ARGUMENTS.values()])
 
 LARGE: Final = 32 * 1024  # bytes: msgspec decodes the worst case within 10 ms
 QUICK: Final = 256 * 1024  # bytes: zlib compresses the worst case within about 10 ms
@@ -34,13 +36,23 @@ MAX_DECOMPRESSED: Final = 64 * 1024 * 1024  # bytes by default: see Settings.max
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True) -> Body:
+def encode(
+    payload: Any,
+    serializer: str | None = None,
+    *,
+    max_size: int = MAX_BODY,
+    compresses: bool = True,
+    is_exact: bool = False,
+) -> Body:
     """Encode `payload` as a body; return a Body unchanged.
+
+    Arguments have a content type of their own, so that their receiver does not take them for a payload.
 
     Args:
         serializer: "json", "msgpack", "text" or "bytes"; default: "bytes" for bytes, else "json".
         max_size: limit of the encoded body in bytes.
         compresses: whether a large body is compressed, where a sample of it shrinks or it exceeds `max_size`.
+        is_exact: as for `encoders.encode_json`; arguments know it themselves.
 
     Raises:
         SerializationError: the serializer cannot carry the payload so that the receiver gets an equal value.
@@ -51,8 +63,11 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
         return fitting(payload, max_size)
     content_type = _content_type(payload, serializer)
     encoder = _ENCODERS[content_type]
+    if type(payload) is Arguments:
+        is_exact, content_type = payload.is_exact, _type_of_arguments(content_type)
+        payload = payload.members()
     try:
-        data = encoder(payload)
+        data = encoder(payload, is_exact=True) if is_exact and encoder in _CHECKING else encoder(payload)
     except encoders.REFUSALS as error:
         raise SerializationError(
             f"{content_type} cannot carry this payload: {encoders.located(error, payload, encoder)}"
@@ -61,14 +76,21 @@ def encode(payload: Any, serializer: str | None = None, *, max_size: int = MAX_B
     return compressed(body, max_size) if compresses else fitting(body, max_size)
 
 
-def encode_for_settings(payload: Any, serializer: str | None, *, max_size: int, compresses: bool) -> Body:
+def encode_for_settings(
+    payload: Any, serializer: str | None, *, max_size: int, compresses: bool, is_exact: bool = False
+) -> Body:
     """As `encode`, but without `compresses` a large body is compressed if it exceeds `max_size`."""
-    body = encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses)
+    body = encode_on_loop(payload, serializer, max_size=max_size, compresses=compresses, is_exact=is_exact)
     return compressed(body, max_size) if body.to_compress else body
 
 
 def encode_on_loop(
-    payload: Any, serializer: str | None = None, *, max_size: int = MAX_BODY, compresses: bool = True
+    payload: Any,
+    serializer: str | None = None,
+    *,
+    max_size: int = MAX_BODY,
+    compresses: bool = True,
+    is_exact: bool = False,
 ) -> Body:
     """As `encode`, but a body of more than `QUICK` bytes is not compressed yet: see `Body.to_compress`.
 
@@ -76,10 +98,11 @@ def encode_on_loop(
 
     Args:
         compresses: as for `encode_for_settings`.
+        is_exact: as for `encode`.
     """
     if type(payload) is Body:
         return fitting(payload, max_size)
-    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False)
+    body = encode(payload, serializer, max_size=sys.maxsize, compresses=False, is_exact=is_exact)
     if not (compresses or len(body.data) > max_size):
         return body
     if len(body.data) > QUICK:
@@ -193,7 +216,8 @@ def decoder(serializers: Collection[str], max_size: int, limits: Limits = DEFAUL
     unknown = sorted(set(serializers) - set(SERIALIZERS))
     if unknown:
         raise SettingsError(f"serializer {unknown[0]!r} does not exist: use {', '.join(SERIALIZERS)}")
-    allowed = frozenset(SERIALIZERS[name] for name in serializers)
+    plain = frozenset(SERIALIZERS[name] for name in serializers)
+    allowed = plain | {OF_ARGUMENTS[content_type] for content_type in OF_ARGUMENTS.keys() & plain}
     return functools.partial(decode, allowed=allowed, max_size=max_size, limits=limits)
 
 
@@ -227,6 +251,14 @@ def _content_type(payload: Any, serializer: str | None) -> str:
         raise ValueError(f"serializer must be one of {', '.join(SERIALIZERS)}, not {brief(serializer)}") from None
 
 
+def _type_of_arguments(content_type: str) -> str:
+    """The content type of arguments that are encoded as `content_type`."""
+    try:
+        return OF_ARGUMENTS[content_type]
+    except KeyError:
+        raise ValueError("serializer must be json or msgpack for a call with arguments") from None
+
+
 def _decompressed(body: Body, max_size: int) -> bytes:
     if body.content_encoding in compression.PLAIN:
         if len(body.data) > max_size:
@@ -238,12 +270,13 @@ def _decompressed(body: Body, max_size: int) -> bytes:
 
 
 def _listed(allowed: Collection[str]) -> str:
-    return ", ".join(sorted(allowed)) or "nothing"
+    return ", ".join(sorted(set(allowed) - set(OF_ARGUMENTS.values()))) or "nothing"
 
 
 _JSON_DECODER: Final = msgspec.json.Decoder()
 
-_ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
+_CHECKING: Final = (encoders.encode_json, encoders.encode_msgpack)
+_ENCODERS: Final[dict[str, Callable[..., bytes]]] = {
     JSON: encoders.encode_json,
     MSGPACK: encoders.encode_msgpack,
     TEXT: encoders.encode_text,
@@ -265,3 +298,19 @@ _IS_TOO_DEEP: Final[dict[str, Callable[[bytes, int], bool]]] = {
     JSON: large_json.is_too_deep,
     MSGPACK: large_msgpack.is_too_deep,
 }
+
+
+def _decoded_arguments(data: bytes) -> Arguments:
+    return call_arguments.of_members(large_msgpack.decode_small(data))
+
+
+def _decoded_large_arguments(data: bytes, *rest: Any, decode: Callable[..., Any], keeps: bool) -> Arguments:
+    value = decode(data, *rest, keeps=keeps)
+    return call_arguments.of_members(value) if keeps else Arguments()
+
+
+_DECODERS[call_arguments.JSON] = call_arguments.of_json
+_DECODERS[call_arguments.MSGPACK] = _decoded_arguments
+for _of_payload, _of_arguments in OF_ARGUMENTS.items():
+    _LARGE_DECODERS[_of_arguments] = functools.partial(_decoded_large_arguments, decode=_LARGE_DECODERS[_of_payload])
+    _IS_TOO_DEEP[_of_arguments] = _IS_TOO_DEEP[_of_payload]

@@ -24,14 +24,18 @@ _CONTAINERS: Final = frozenset({dict, list, tuple})
 _EXACT_OR_CONTAINER: Final = _EXACT_OR_FLOAT | _CONTAINERS
 
 
-def encode_json(payload: Any) -> bytes:
-    """Encode `payload` as JSON; raise one of `REFUSALS`."""
-    return _encode(payload, _JSON_ENCODER.encode, _JSON_CHECKS)
+def encode_json(payload: Any, *, is_exact: bool = False) -> bytes:
+    """Encode `payload` as JSON; raise one of `REFUSALS`.
+
+    Args:
+        is_exact: it comes from `msgspec.to_builtins`, so that only a number that is not finite may have to be refused.
+    """
+    return _encode(payload, _JSON_ENCODER.encode, _JSON_CHECKS, is_exact=is_exact)
 
 
-def encode_msgpack(payload: Any) -> bytes:
-    """Encode `payload` as MessagePack; raise one of `REFUSALS`."""
-    return _encode(payload, _MSGPACK_ENCODER.encode, _MSGPACK_CHECKS)
+def encode_msgpack(payload: Any, *, is_exact: bool = False) -> bytes:
+    """Encode `payload` as MessagePack; raise one of `REFUSALS`. Arguments as for `encode_json`."""
+    return _encode(payload, _MSGPACK_ENCODER.encode, _MSGPACK_CHECKS, is_exact=is_exact)
 
 
 def encode_text(payload: Any) -> bytes:
@@ -69,8 +73,10 @@ def located(error: Exception, payload: Any, encode: Callable[[Any], bytes]) -> s
     return f"{path}: {reason}"
 
 
-def _encode(payload: Any, encoded: Callable[[Any], bytes], checks: _Checks) -> bytes:
+def _encode(payload: Any, encoded: Callable[[Any], bytes], checks: _Checks, *, is_exact: bool) -> bytes:
     data = encoded(payload)  # first, because it fails for a payload that contains itself
+    if is_exact and b"null" not in data:  # the JSON of a number that is not finite
+        return data
     if (len(data) > WIDE_ABOVE and is_plain(payload, data)) or _check(payload, checks):
         return data
     plain = _plain(payload)  # msgspec ignores overridden methods of a subclass, like the order of an OrderedDict

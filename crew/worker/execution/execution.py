@@ -13,17 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from crew.amqp import Delivery
 from crew.client import Scope, off_loop
-from crew.errors import Interrupt, TooLarge
+from crew.errors import Interrupt, InvalidArguments, TooLarge
 from crew.protocol import deadline, failure, user_headers
 from crew.protocol.encoding import codec
+from crew.protocol.encoding.call_arguments import Arguments
 from crew.protocol.failure import Failure
 from crew.protocol.message import Call, Headers, Outcome, Run
+from crew.signatures.signature import Bound
 from crew.worker.execution.interrupt import CancelToken, InterruptReason
 from crew.worker.execution.interrupted import NestedCall, interrupted
 from crew.worker.execution.interruption import Interruption
@@ -44,6 +46,8 @@ from crew.worker.posix import forked_child
 from crew.worker.task import Task
 
 CALLER_ENDED: Final = "the task that made it has ended, or was interrupted"  # why a nested call is abandoned
+_MSGPACK: Final = (codec.MSGPACK, codec.OF_ARGUMENTS[codec.MSGPACK])
+_NO_NAMES: Final[dict[str, Any]] = {}
 
 
 class Times(msgspec.Struct, eq=False, gc=False):
@@ -103,7 +107,7 @@ class Execution:
         self._decode = decode
         self._max_message = max_message
         # A call encoded as msgpack gets its reply as msgpack, unless that is bytes.
-        self._serializer = "msgpack" if call.body.content_type == codec.MSGPACK else None
+        self._serializer = "msgpack" if call.body.content_type in _MSGPACK else None
         self._compresses = compresses or call.is_job
         self.call = call
         self.task = task
@@ -188,9 +192,9 @@ class Execution:
             if deadline.is_past(self.call.deadline, self.call.sender_time(time.time())):  # it waited here
                 self.decide(deadline_passed(self.call))
             else:
-                payload = self._decode(self.call.body)
+                args, kwargs = self._bound(self._decode(self.call.body))
                 try:
-                    value = self.task.function(payload)
+                    value = self.task.function(*args, **kwargs)
                 except Exception as error:
                     self._raised(error)
                 else:
@@ -207,9 +211,9 @@ class Execution:
             if deadline.is_past(self.call.deadline, self.call.sender_time(time.time())):
                 self.decide(deadline_passed(self.call))
             else:
-                payload = await off_loop.decoded(self.call.body, self._decode)
+                args, kwargs = self._bound(await off_loop.decoded(self.call.body, self._decode))
                 try:
-                    value = self.task.function(payload)
+                    value = self.task.function(*args, **kwargs)
                     if inspect.isawaitable(value):  # a plain function around an `async def` may have run it itself
                         value = await value
                 except Exception as error:
@@ -221,12 +225,17 @@ class Execution:
         finally:
             self._finish()
 
+    def _bound(self, payload: Any) -> Bound:
+        """The arguments for the function; raises InvalidArguments."""
+        if self.task.takes_any_payload and type(payload) is not Arguments:
+            return (payload,), _NO_NAMES
+        return self.task.signature.bind_payload(payload)
+
     def _returned(self, value: object) -> Result:
         if forked_child.is_child:
             forked_child.end()
         try:
-            serializer = None if isinstance(value, bytes) else self._serializer
-            body = codec.encode_for_settings(value, serializer, max_size=self._max_message, compresses=self._compresses)
+            body = codec.encode_for_settings(**self._encoding(value))
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
@@ -236,11 +245,22 @@ class Execution:
         if forked_child.is_child:
             forked_child.end()
         try:
-            serializer = None if isinstance(value, bytes) else self._serializer
-            body = await off_loop.encoded(value, serializer, max_size=self._max_message, compresses=self._compresses)
+            body = await off_loop.encoded(**self._encoding(value))
         except TooLarge as error:
             raise self._too_large(error) from None
         return Result(Outcome.RETURNED, body, user_headers.check(self.headers))
+
+    def _encoding(self, value: object) -> dict[str, Any]:
+        """The arguments for the encoder of the task's value."""
+        signature, is_bytes = self.task.signature, isinstance(value, bytes)
+        is_exact = signature.encodes_result and not is_bytes
+        return {
+            "payload": signature.encode_result(value) if is_exact else value,
+            "serializer": None if is_bytes else self._serializer,
+            "max_size": self._max_message,
+            "compresses": self._compresses,
+            "is_exact": is_exact,
+        }
 
     def _raised(self, error: Exception) -> None:
         """Decide on a failure of the task itself, which a retry may help; a failed decode or encode would recur."""
@@ -257,7 +277,9 @@ class Execution:
             forked_child.end(error)
         # For `interruption.where` during the second line, which is slow: it reads the task's source.
         self.interruption.stopped_by = error
-        self._fail(failure.describe(error))
+        self._fail(
+            failure.of_refused_arguments(error) if isinstance(error, InvalidArguments) else failure.describe(error)
+        )
         self.interruption.stopped_by = None
 
     def _fail(self, failed: Failure, *, retry_after: float | None = None) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import queue
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar
 
 from crew.client.calling.call import PendingCall
 from crew.client.calling.caller import Caller
@@ -12,11 +12,19 @@ from crew.protocol.message import Headers
 from crew.worker.execution.execution import Execution
 from crew.worker.mailbox import Mailbox
 
+T = TypeVar("T")
+
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
-class NestedCall:
-    """A call that a task has made: wait with `.result()` in a plain function, with `await` in an `async def`."""
+class NestedCall(Generic[T]):
+    """A call that a task has made: wait with `.result()` in a plain function, with `await` in an `async def`.
+
+    Attributes:
+        read: reads its value back by the annotation of the called task; None: the value is as it has arrived.
+    """
+
+    read: Callable[[Any], T] | None = None
 
     def __init__(self, caller: Caller, mailbox: Mailbox, execution: Execution, **arguments: Any) -> None:
         self._mailbox = mailbox
@@ -59,7 +67,7 @@ class NestedCall:
         """Cancel the call: `result` and `await` raise Canceled."""
         self._mailbox.post(self.pending.cancel)
 
-    def result(self, timeout: Duration | None = None) -> Any:
+    def result(self, timeout: Duration | None = None) -> T:
         """Wait for the task's value, in a plain function.
 
         Args:
@@ -84,7 +92,7 @@ class NestedCall:
         self._done_tokens.put(None)  # for the next `result`
         return self._value()
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         if not self._is_done:
             yield from self._wait()
         return self._value()
@@ -110,10 +118,11 @@ class NestedCall:
         if self._execution.waits_for is self:  # an `async def` may wait for several calls
             self._execution.waits_for = None
 
-    def _value(self) -> Any:
+    def _value(self) -> T:
         if isinstance(self._reply, BaseException):
             raise self._reply
-        return self._reply
+        value: T = self._reply if self.read is None else self.read(self._reply)
+        return value
 
     def _on_reply(self, reply: Any, headers: Headers) -> None:
         """On the I/O thread."""

@@ -70,7 +70,7 @@ class NestedCalls:
     def __repr__(self) -> str:
         return f"<NestedCalls: {len(self._caller.calls)} in flight>"
 
-    def call(self, execution: Execution, task: str, payload: Any, **options: Any) -> NestedCall:
+    def call(self, execution: Execution, task: str, payload: Any, **options: Any) -> NestedCall[Any]:
         """Make a call for `context.call`, in the thread of `execution`."""
         options["expiration"] = _budget(execution, task, options["expiration"])
         if options["priority"] is None:
@@ -78,7 +78,9 @@ class NestedCalls:
         given = user_headers.sendable(execution.call.headers)  # another AMQP client may have sent any values
         inherited = {name: given[name] for name in TRACE_HEADERS if name in given}
         options["headers"] = {**inherited, **(options["headers"] or {})}
-        nested = NestedCall(self._caller, self._mailbox, execution, task=task, payload=payload, **options)
+        nested: NestedCall[Any] = NestedCall(
+            self._caller, self._mailbox, execution, task=task, payload=payload, **options
+        )
         with Shield(execution):  # an interrupt is raised before or after
             self._mailbox.post(self._begin, execution, nested)
         return nested
@@ -97,7 +99,7 @@ class NestedCalls:
 
     # --- on the I/O thread --------------------------------------------------------------------------------------------
 
-    def _begin(self, execution: Execution, nested: NestedCall) -> None:
+    def _begin(self, execution: Execution, nested: NestedCall[Any]) -> None:
         scope = execution.scope = execution.scope or Scope()
         if execution.has_ended or (execution.is_interrupted and not execution.interruption.shields):
             scope.abandon(CALLER_ENDED)

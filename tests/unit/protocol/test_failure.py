@@ -149,6 +149,7 @@ def test_a_description_has_the_remarks_of_the_worker() -> None:
     plain = failure.describe(ValueError("x"))
     assert (plain.retryable, plain.attempts, plain.note) == (False, 1, "")
     error = failure.raised(described, task="t", id="1")
+    assert isinstance(error, TaskFailed)
     assert (error.attempts, str(error)) == (3, "ValueError: x (attempt 3 of 3)")
 
 

@@ -5,11 +5,12 @@ import inspect
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
 from crew.errors import SettingsError
+from crew.protocol.encoding.call_arguments import Arguments
 from crew.worker import task as task_module
 from crew.worker.retry_policy import Retry
 from crew.worker.task import HandlerClass, Registry, Task
@@ -323,6 +324,10 @@ def items(data: Any) -> Iterator[Any]:
     yield data
 
 
+class Below(TypedDict):
+    width: int
+
+
 class Methods:
     def method(self, data: Any) -> None: ...
     def lonely(self) -> None: ...
@@ -349,16 +354,11 @@ class Collects:
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        (noargs, "is called with one argument, the payload, and noargs (FILE) cannot be: write `def noargs(payload)`"),
-        (add, """add (FILE) cannot be: write `def add(payload)` and read payload["a"], payload["b"] there"""),
-        (keyword, "keyword (FILE) cannot be: write `def keyword(payload)`"),
-        (later, "later (FILE) cannot be: write `async def later(payload)` and read"),
         (Methods.method, "is a method, Methods.method (FILE), and has no instance to be called on: move it out of"),
         (Methods.lonely, "is a method, Methods.lonely (FILE)"),
         (items, "is a generator: items (FILE) has to return one value, a list for example, without `yield`"),
         (functools.partial(items), "is a generator: items (FILE)"),
         (Collects(), "is a generator: Collects (FILE)"),
-        (functools.partial(add, 1, 2), "add (FILE) cannot be"),
         (Yields, "is the class Yields: write Yields.bind('resize') below it"),
     ],
 )
@@ -380,7 +380,6 @@ def test_an_impossible_signature_is_refused_at_start_in_one_sentence(
 @pytest.mark.parametrize(
     ("handler", "sentence"),
     [
-        (Wants, "is called without arguments, and Wants.process"),
         (Yields, "is a generator: Yields.process"),
     ],
 )
@@ -390,6 +389,64 @@ def test_an_impossible_process_method_is_refused_at_start(
     handler.bind("resize")
     with pytest.raises(SettingsError, match=f"^task 'resize' {sentence}"):
         registry.check()
+
+
+def test_each_function_is_served_whatever_its_parameters(registry: Registry) -> None:
+    accepted: list[Any] = [noargs, add, keyword, later, functools.partial(add, 1, 2)]
+    for number, function in enumerate(accepted):
+        Task(f"{number}")(function)
+    Wants.bind("class")
+    registry.check()
+
+
+def test_an_annotation_that_cannot_be_served_is_refused_at_start(registry: Registry) -> None:
+    @Task("resize")
+    def resize(image: Methods) -> None: ...
+
+    @Task("stat")
+    def stat(image: "Image") -> None: ...
+
+    class Image: ...  # not where the function looks for it
+
+    with pytest.raises(SettingsError) as raised:
+        registry.check()
+    first, second = str(raised.value).split("; task ")
+    assert first.startswith("task 'resize': the annotation of parameter `image` cannot be served: values cannot be")
+    assert "Methods`; annotate it with what travels" in first
+    assert second.startswith("'stat': an annotation of its function names 'Image', which is not defined")
+
+
+def test_an_annotation_may_name_what_is_defined_below_the_function(registry: Registry) -> None:
+    @Task("resize")
+    def resize(image: "Below") -> None: ...
+
+    registry.check()
+    (task,) = registry
+    assert task.signature.types == {"image": Below}
+
+
+def test_a_class_gets_arguments_if_its_process_has_parameters(registry: Registry) -> None:
+    class Resize(HandlerClass):
+        def process(self, path: str, width: int = 640) -> Any:  # type: ignore[override]
+            return path, width, self.payload
+
+    class Whole(HandlerClass):
+        def process(self) -> Any:
+            return self.payload
+
+    Resize.bind("resize")
+    Whole.bind("whole")
+    registry.check()
+    resize, whole = registry
+
+    def run(task: Task, sent: Any) -> Any:
+        args, kwargs = task.signature.bind_payload(sent)
+        return task.function(*args, **kwargs)
+
+    assert run(resize, {"path": "a"}) == ("a", 640, None)
+    assert run(resize, Arguments(["a"], {"width": 3})) == ("a", 3, None)
+    assert run(whole, {"path": "a"}) == {"path": "a"}
+    assert run(whole, Arguments([7])) == 7
 
 
 def test_each_function_that_accepts_the_payload_is_served(registry: Registry) -> None:

@@ -56,7 +56,7 @@ class Tasks:
             on_call=ignored,
         )
 
-    def call(self, execution: Execution, **options: Any) -> NestedCall:
+    def call(self, execution: Execution, **options: Any) -> NestedCall[Any]:
         """Call another task from a task."""
         execution.begin()
         return self.nested.call(execution, "inner", None, **{**OPTIONS, **options})
