@@ -3,7 +3,7 @@
 try:
     import sqlalchemy  # noqa: F401  # here only to say in one sentence what is missing
 except ImportError as error:
-    raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[gateway]"', name=error.name) from None
+    raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[jobs]"', name=error.name) from None
 
 from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus

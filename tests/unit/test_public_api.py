@@ -160,7 +160,20 @@ except ImportError as error:
     assert run_python(code).strip() == f'crew.gateway needs {missing}: pip install "crew[gateway]" True'
 
 
-@pytest.mark.parametrize("command", [["jobs", "list"], ["gateway"]])
+def test_an_error_of_a_client_whose_store_lacks_its_packages_names_the_missing_extra() -> None:
+    code = """
+import sys
+sys.modules["sqlalchemy"] = None
+import crew
+try:
+    crew.Client(store="sqlite:///jobs.db")
+except crew.SettingsError as error:
+    print(error)
+"""
+    assert run_python(code).strip() == 'crew.jobs needs sqlalchemy: pip install "crew[jobs]"'
+
+
+@pytest.mark.parametrize("command", [["jobs", "list"], ["submit", "t"], ["gateway"]])
 def test_a_command_without_its_packages_is_wrong_usage_and_names_the_missing_extra(
     command: list[str],
 ) -> None:
@@ -175,4 +188,4 @@ try:
 except SystemExit as end:
     print(end.code)
 """
-    assert run_python(code) == 'crew: crew.jobs needs sqlalchemy: pip install "crew[gateway]"\n2\n'
+    assert run_python(code) == 'crew: crew.jobs needs sqlalchemy: pip install "crew[jobs]"\n2\n'
