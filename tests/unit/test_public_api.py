@@ -12,6 +12,7 @@ import crew
 import crew.client
 import crew.gateway
 import crew.worker
+from tests.support.pages import HOW_TO, README, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,10 +41,13 @@ PROMISED = {
 }
 
 
-def imports_of(page: str) -> list[tuple[str, str]]:
+PAGES = [README, *sorted(HOW_TO.glob("*.md"))]
+
+
+def imports_of(page: Path) -> list[tuple[str, str]]:
     """(module, name) of every `from crew... import ...` in the Python blocks of a Markdown page."""
     found = []
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+    for block in blocks(page, "python"):
         for module, names in re.findall(r"^from (crew[\w.]*) import ([\w, ]+)", block, re.MULTILINE):
             found += [(module, name.strip()) for name in names.split(",")]
     return found
@@ -96,8 +100,8 @@ def test_crew_gateway_exports_what_a_tornado_application_needs() -> None:
     assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"}
 
 
-def test_every_import_in_the_readme_works() -> None:
-    found = imports_of("README.md")
+def test_every_import_in_the_readme_and_on_the_how_to_pages_works() -> None:
+    found = [one for page in PAGES for one in imports_of(page)]
     assert ("crew", "Client") in found
     assert ("crew.worker", "Task") in found
     assert ("crew.gateway", "AbandonMixin") in found
