@@ -65,7 +65,7 @@ def command(
 
     JSON is the argument of the task; `-` reads it from standard input. Durations are seconds, or text like 10m. The
     job is recorded in the store that --database or CREW_DATABASE names, else in the file .crew/jobs.db in this folder.
-    `crew gateway`, or any other program with this store, records how it ends.
+    Keep a program with this store running, like `crew gateway`: it records how jobs end.
 
     Ctrl-C during the wait does not affect the job. The exit status is that of `crew call`; without --wait, 0 means
     that the job is accepted.

@@ -1,6 +1,7 @@
 """examples/web_frameworks: Django and FastAPI in the process of the test, Twisted in its own; all share one worker."""
 
 import importlib
+import importlib.util
 import json
 import signal
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.pages import HOW_TO, write_code
 from tests.support.processes import Processes, running
 from tests.support.waiting import eventually
 from tests.support.web import Web
@@ -85,6 +87,33 @@ def test_a_job_that_failed_is_polled_with_its_error_and_an_unknown_one_is_not_fo
     eventually(lambda: django.get(place).json()["status"] == "error", timeout=SOON)
     assert "ValueError" in django.get(place).json()["error"]
     assert django.get(f"/reports/{UNKNOWN}/").status_code == 404
+
+
+# --- Flask, as on its page --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flask(example: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Flask's client for tests of the application on the page; `example` has set the environment."""
+    folder = tmp_path_factory.mktemp("flask")
+    write_code(HOW_TO / "call-from-web-frameworks.md", folder)
+    specification = importlib.util.spec_from_file_location("flask_app", folder / "flask_app.py")
+    assert specification is not None
+    assert specification.loader is not None
+    site = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(site)
+    yield site.app.test_client()
+    site.client.close()
+
+
+def test_the_application_on_the_page_about_flask_calls_submits_and_polls(flask: Any) -> None:
+    assert flask.get("/add?n=1&n=2").json == {"sum": 3.0}
+    submitted = flask.post("/reports/", json={"rows": 2})
+    assert submitted.status_code == 202
+    place = f"/reports/{submitted.json['id']}"
+    eventually(lambda: flask.get(place).json["status"] == "success", timeout=SOON)
+    assert flask.get(place).json["progress"] == {"row": 1, "of": 2}
+    assert flask.get(f"/reports/{UNKNOWN}").status_code == 404
 
 
 # --- FastAPI --------------------------------------------------------------------------------------------------------
