@@ -11,6 +11,7 @@ from crew.cli.name import task_argument
 from crew.cli.payload import json_argument
 from crew.cli.suggestions import suggesting_tasks
 from crew.command_line import Count, DurationType, print_line
+from crew.errors import CrewError
 
 try:
     from crew.cli.jobs.job_store import with_service
@@ -75,6 +76,8 @@ def command(
     async def submit(service: JobService) -> None:
         try:
             job = await service.submit(task, payload, **options)
+        except CrewError:
+            raise
         except ValueError as error:  # a key or an id
             raise click.UsageError(str(error)) from None
         if not is_awaited and wait_timeout is None:

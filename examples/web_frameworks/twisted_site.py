@@ -56,7 +56,7 @@ def main(port: str) -> None:
     site = Resource()
     site.putChild(b"add", Add())
     listening = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(Site(site))
-    listening.addCallback(lambda port: print(f"http://127.0.0.1:{port.getHost().port}/", flush=True))
+    listening.addCallback(lambda port: print(f"http://127.0.0.1:{port.getHost().port}", flush=True))
     reactor.addSystemEventTrigger("before", "shutdown", lambda: deferred(client.close()))
     reactor.run()
 
