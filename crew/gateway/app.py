@@ -27,7 +27,7 @@ _PREFIX: Final = re.compile(r"(/[^/]+)*")
 
 def routes(
     client: Client,
-    store: "JobStore | str | None" = None,
+    store: "JobStore | None" = None,
     *,
     prefix: str = "",
     max_expiration: Duration | None = None,
@@ -64,7 +64,7 @@ def routes(
 
     Args:
         client: makes the calls; the application connects and closes it.
-        store: the job store or its URL, unless the client already has one; the client opens and closes it.
+        store: the job store, unless the client already has one; the client opens and closes it.
         prefix: of every path: "" or "/crew".
         max_expiration: seconds; the maximum of a request's `expiration`. If a request has none, it is 60 s or this
             maximum, whichever is smaller. Default: from `limits`.
