@@ -1,5 +1,6 @@
 """`crew submit`, and `--json` of `crew jobs`."""
 
+import functools
 import json
 import uuid
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from crew.cli import main
 from crew.cli.connection import ConnectTimeout
+from crew.client.similar_tasks import similar_tasks
 from tests.support.broker import unreachable_url
 from tests.support.processes import Process
 
@@ -107,8 +109,10 @@ def test_retry_and_purge_print_json(shared_worker: Process, crew: Crew, prefix: 
 
 
 def test_an_error_of_submit_is_one_line_with_the_exit_status_of_a_call(
-    shared_worker: Process, crew: Crew, prefix: str
+    shared_worker: Process, crew: Crew, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patient = functools.partial(similar_tasks, within=60.0)  # seconds: a busy machine may need more than one
+    monkeypatch.setattr("crew.cli.suggestions.similar_tasks", patient)
     unknown = crew("submit", prefix + "ecco")
     assert (unknown.exit_code, unknown.stdout) == (3, "")
     assert f"Did you mean '{prefix}echo'?" in unknown.stderr
