@@ -19,13 +19,15 @@ CHAOS_ALONE = -m pytest --chaos -m 'chaos and alone'
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
+.PHONY: help install run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
         bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-prefetch bench-startup bench-scale \
         interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
+
+install: .venv/run rabbitmq-unless-url ## install crew into .venv, and RabbitMQ if it is missing
 
 run: .venv/run rabbitmq-unless-url ## run a broker, two workers and the quickstart gateway; Ctrl-C stops everything
 	@printf '%s\n' \

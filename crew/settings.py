@@ -182,7 +182,12 @@ def load(
 
 def database_url(url: str | None = None) -> str:
     """URL of the job store: `url`, else `CREW_DATABASE`, else the file .crew/jobs.db in the current folder."""
-    return _one_line("database", url) or _variable("CREW_DATABASE") or DEFAULT_DATABASE
+    return _one_line("database", url) or named_database() or DEFAULT_DATABASE
+
+
+def named_database() -> str | None:
+    """URL of the job store that `CREW_DATABASE` names, or None."""
+    return _variable("CREW_DATABASE")
 
 
 def allow_hosts(given: Sequence[str] = (), *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:

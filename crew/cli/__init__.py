@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "worker": "Serve the tasks of a file or a module, or URL jobs.",
     "gateway": "Serve calls and jobs over HTTP.",
     "call": "Call a task and print its result as JSON.",
+    "submit": "Submit a job and print its id; with --wait its result.",
     "publish": "Publish an event on a topic.",
     "subscribe": "Print the events of topics, one line of JSON each.",
     "parked": "List, show, replay or purge parked messages.",

@@ -4,13 +4,12 @@ from typing import Any
 
 import click
 
-from crew.cli.connection import connected, url_option, with_session
+from crew.cli.connection import connected, url_option
 from crew.cli.exit_status import exit_on_error
 from crew.cli.name import task_argument
 from crew.cli.payload import json_argument, write_line
-from crew.client.similar_tasks import similar_tasks
-from crew.command_line import Count, DurationType, did_you_mean
-from crew.errors import UnknownTask
+from crew.cli.suggestions import suggesting_tasks
+from crew.command_line import Count, DurationType
 
 
 @click.command("call")
@@ -45,10 +44,6 @@ def command(
     worker has ever served it, 4 expired: no worker started it in time, 5 timeout: it did not end in time, 6 the broker
     is unavailable, 7 any other error.
     """
-    with exit_on_error(verbose=verbose), connected(url) as client:
-        try:
-            value = client.call(task, payload, priority=priority, expiration=expiration, timeout=timeout).result()
-        except UnknownTask as error:
-            near = with_session(url, lambda session: similar_tasks(session, task))
-            raise UnknownTask(f"{error}.{did_you_mean(task, near)}" if near else str(error)) from None
+    with exit_on_error(verbose=verbose), connected(url) as client, suggesting_tasks(url, task):
+        value = client.call(task, payload, priority=priority, expiration=expiration, timeout=timeout).result()
         write_line(value)

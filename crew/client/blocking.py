@@ -2,6 +2,8 @@
 
     with Client() as client:
         print(client.call("resize", {"width": 640}).result())
+        job = client.submit("resize", {"width": 640})       # with Client(store=...), or CREW_DATABASE
+        print(client.job(job.id).status())
 
 Threads may share one client.
 """
@@ -23,6 +25,7 @@ from crew.client.loop_thread import LoopThread
 from crew.client.options import CALL_RENAMES, SUBMIT_RENAMES, CallOptions, PublishOptions, SubmitOptions, TaskOptions
 from crew.client.task_ref import TaskRef
 from crew.duration import Duration, wait_time
+from crew.errors import TaskError
 from crew.protocol.arguments import with_new_names
 from crew.protocol.message import Headers
 
@@ -45,7 +48,7 @@ class ClientOptions(TypedDict, total=False):
     fail_fast: bool
     queue_type: str | None
     signing_key: str | None
-    store: "JobStore | None"
+    store: "JobStore | str | None"
 
 
 class BlockingCall(Generic[T]):
@@ -151,7 +154,7 @@ class BlockingParallel(CallGroup[BlockingCall[Any]]):
 
 
 class BlockingJob:
-    """A job that was submitted: `crew.jobs.JobHandle` for threads.
+    """A job that was submitted: `crew.jobs.JobHandle` for scripts and threads.
 
     What its methods raise:
         UnknownJob: the record was deleted, because its time to live was over.
@@ -172,7 +175,7 @@ class BlockingJob:
 
     @property
     def is_new(self) -> bool:
-        """Whether this submit made the job; False if one with the same key was there before."""
+        """Whether a submit through this object made the job; False if it was there before."""
         return self._handle.is_new
 
     def job(self) -> "Job":
@@ -182,6 +185,14 @@ class BlockingJob:
     def status(self) -> "JobStatus":
         """The status of the job."""
         return self._thread.run(self._handle.status())
+
+    def progress(self) -> Any:
+        """The latest value that the task has passed to `context.progress`; None if there is none."""
+        return self._thread.run(self._handle.progress())
+
+    def error(self) -> TaskError | None:
+        """What `result` raises because the job has no value; None if it has not ended, or has a value."""
+        return self._thread.run(self._handle.error())
 
     def result(self, timeout: Duration | None = None) -> Any:
         """Wait for the value of the job's task: see `crew.jobs.JobHandle.result`."""
@@ -281,6 +292,10 @@ class Client:
     def submitted(self, submit: "Coroutine[Any, Any, JobHandle]") -> BlockingJob:
         """Run `submit` on the client's event loop; for code that builds on the client."""
         return BlockingJob(self._thread.run(submit), self._thread)
+
+    def job(self, id: str) -> BlockingJob:
+        """As `crew.Client.job`: the handle of a job that any program with the same job store has submitted."""
+        return BlockingJob(self._thread.run(_sync(self._client.job, id)), self._thread)
 
     def publish(self, topic: str, payload: Any = None, **options: Unpack[PublishOptions]) -> None:
         """As `crew.Client.publish`; returns when the broker has the event."""

@@ -19,6 +19,7 @@ from crew.client.calling.pending import MAX_BYTES, check_limit
 from crew.client.closing import run_all
 from crew.client.events.pubsub import PubSub
 from crew.client.events.subscription import OnEvent, Subscription, Subscriptions
+from crew.client.job_store import default_store, store_of
 from crew.client.links import Links, has_running_loop
 from crew.client.options import SubmitOptions, TaskOptions
 from crew.client.started import Connecting, PendingEvent
@@ -76,12 +77,13 @@ class Client:
         signing_key: signs each message; messages that are not signed are refused. All clients and workers need the
             same. 32 characters or more, or several keys with commas between them: the first signs, each is accepted.
             Default: `CREW_SIGNING_KEY`, else messages are neither signed nor checked.
-        store: a `crew.jobs.JobStore`, in which its jobs are recorded. Default: the client has no jobs.
+        store: in which its jobs are recorded: a `crew.jobs.JobStore`, or its URL, like "sqlite:///jobs.db". Default:
+            the first use of jobs opens the store that `CREW_DATABASE` names; without it, the client has no jobs.
         tuning: durations and sizes inside the connections, for tests. Default: those of `crew.settings.Tuning`.
 
     Raises:
         SettingsError: the URL, the queue type or the signing key cannot be used.
-        ValueError: `name`, `max_pending` or `max_pending_bytes` is out of its range.
+        ValueError: `name`, `max_pending`, `max_pending_bytes` or `store` is out of its range.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Client:
         fail_fast: bool = False,
         queue_type: str | None = None,
         signing_key: str | None = None,
-        store: "JobStore | None" = None,
+        store: "JobStore | str | None" = None,
         tuning: Tuning | None = None,
     ) -> None:
         self.settings = settings = settings_module.load(
@@ -112,7 +114,7 @@ class Client:
         self._is_draining = False
         self._jobs: JobService | None = None
         self._reset()
-        if store is not None:
+        if store:
             self.keep_jobs_in(store)
         forks.register(self)
 
@@ -177,10 +179,10 @@ class Client:
             return DRAINING if self._is_draining else CLOSED
         return self._calls.obstacle
 
-    def keep_jobs_in(self, store: "JobStore") -> None:
+    def keep_jobs_in(self, store: "JobStore | str") -> None:
         """Record the jobs of this client in `store`, as `Client(store=...)` does; call it before it connects."""
         if self._jobs is None:
-            self._jobs = store.service(self)
+            self._jobs = store_of(store).service(self)
 
     # --- start and stop ---------------------------------------------------------------------------------------------
 
@@ -428,14 +430,17 @@ class Client:
 
     @property
     def has_jobs(self) -> bool:
-        """Whether the client has a job store."""
+        """Whether the client has a job store: it was made with one, or has used the one of `CREW_DATABASE`."""
         return self._jobs is not None
 
     @property
     def jobs(self) -> "JobService":
-        """The service that runs the jobs of this client; raises SettingsError if the client has no job store."""
+        """The service that runs the jobs of this client.
+
+        Raises SettingsError if the client has no job store, and `CREW_DATABASE` names none.
+        """
         if self._jobs is None:
-            raise errors.SettingsError("this client has no job store; make it with Client(store=crew.jobs.JobStore())")
+            self._jobs = default_store().service(self)
         return self._jobs
 
     async def submit(self, task: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> "JobHandle":
@@ -473,8 +478,27 @@ class Client:
             SettingsError: the client has no job store, or the store cannot be used.
             ConnectionError: the job store is unavailable, or the client was closed.
         """
+        jobs = self.jobs
         self.open()
-        return await self.jobs.submit(task, payload, **options)
+        return await jobs.submit(task, payload, **options)
+
+    def job(self, id: str) -> "JobHandle":
+        """The handle of a job that was submitted before, here or by any other program with the same job store.
+
+        Reads nothing: the methods of the handle raise UnknownJob if there is no such job.
+
+        Args:
+            id: UUID of the job.
+
+        Raises:
+            ValueError: `id` is not a UUID.
+            SettingsError: the client has no job store, or the store cannot be used.
+            ConnectionError: the client was closed.
+            RuntimeError: no event loop runs here, or another one than the client's.
+        """
+        jobs = self.jobs
+        self.open()
+        return jobs.handle(id)
 
     # --- events -------------------------------------------------------------------------------------------------------
 

@@ -29,4 +29,4 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_MODULES[name]), name)
     except ModuleNotFoundError as error:
-        raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[gateway]"', name=error.name) from None
+        raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[jobs]"', name=error.name) from None

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from crew.duration import Duration
-from crew.errors import ConnectionError
+from crew.errors import ConnectionError, TaskError
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.records.event import is_changed
+from crew.jobs.result import error_of
 from crew.protocol.arguments import UNSET, renamed
 
 
@@ -29,11 +30,11 @@ class Jobs(Protocol):
 
 
 class JobHandle:
-    """A job that was submitted.
+    """A job that was submitted: what `Client.submit` and `Client.job` return.
 
     Attributes:
         id: UUID of the job.
-        is_new: whether this submit made the job; False if one with the same key was there before.
+        is_new: whether a submit through this handle made the job; False if it was there before.
         read: reads its value back by the annotation of its task; None: the value is as it has arrived.
 
     What its methods raise:
@@ -57,6 +58,19 @@ class JobHandle:
     async def status(self) -> JobStatus:
         """The status of the job."""
         return (await self._service.get(self.id, with_bodies=False)).status
+
+    async def progress(self) -> Any:
+        """The latest value that its task has passed to `context.progress`; None if there is none."""
+        return (await self._service.get(self.id, with_bodies=False)).decoded_progress
+
+    async def error(self) -> TaskError | None:
+        """What `result` raises because the job has no value; None if it has not ended, or has a value."""
+        job = await self._service.get(self.id, with_bodies=False)
+        if not job.status.is_final or job.status is JobStatus.SUCCESS:
+            return None
+        if job.is_http and (await self._service.get(self.id)).result is not None:
+            return None  # a response with a status code of 400 or more is a value, too
+        return error_of(job)
 
     async def result(self, timeout: Duration | None = None, *, wait: Any = UNSET) -> Any:
         """Wait until the job has ended, and return the value of its task.

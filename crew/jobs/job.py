@@ -1,11 +1,12 @@
 """The record of a job, its statuses, and the allowed transitions between them. Nothing here does I/O."""
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from crew.errors import CrewError
+from crew.errors import CrewError, SerializationError
+from crew.protocol.encoding import codec
 from crew.protocol.message import Body, Call, Headers, Outcome
 from crew.protocol.topology import HTTP_TASK
 
@@ -145,6 +146,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def elapsed(self) -> float | None:
         """Seconds from the first start to the end."""
         return None if self.started is None or self.ended is None else max(0.0, self.ended - self.started)
+
+    @property
+    def decoded_progress(self) -> Any:
+        """The latest progress of its task; None if there is none, or it is not JSON."""
+        try:
+            return None if self.progress is None else codec.from_json(self.progress)
+        except SerializationError:
+            return None
 
     def call(self, queue: str) -> Call:
         """The call that runs the job, with reports to `queue`; needs the body."""

@@ -18,10 +18,11 @@ def result_of(job: Job, decode: codec.Decode = codec.decode) -> Any:
     """Return the value of a job that has ended, or raise its failure: see `JobHandle.result`."""
     if job.status is JobStatus.SUCCESS or (job.is_http and job.result is not None):
         return None if job.result is None else decode(job.result)
-    raise _error(job)
+    raise error_of(job)
 
 
-def _error(job: Job) -> errors.TaskError:
+def error_of(job: Job) -> errors.TaskError:
+    """The failure of a job that has ended without a value."""
     decoded = failure.decode(job.failure or b"{}")
     message = decoded.message or None
     of: dict[str, Any] = {"task": job.task, "id": job.id}

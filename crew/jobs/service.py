@@ -244,6 +244,10 @@ class JobService:
         result = await self._submissions.submit(specification)
         return JobHandle(self, result.job.id, is_new=result.is_new)
 
+    def handle(self, id: str) -> JobHandle:
+        """The handle of a job; raises ValueError if `id` is not a uuid."""
+        return JobHandle(self, check_id(id), is_new=False)
+
     async def get(self, id: str, *, with_bodies: bool = True) -> Job:
         """The record of a job."""
         await self.ready()

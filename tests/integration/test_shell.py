@@ -125,7 +125,7 @@ def test_an_error_about_an_unknown_task_suggests_a_similar_one(
     environment: dict[str, str], prefix: str, typo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = functools.partial(similar_tasks, within=60.0)  # seconds: a busy machine may need more than one
-    monkeypatch.setattr("crew.cli.call.similar_tasks", patient)
+    monkeypatch.setattr("crew.cli.suggestions.similar_tasks", patient)
 
     done = CliRunner().invoke(main, ["call", prefix + typo], env=environment)
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import select
+import socket
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -82,3 +83,16 @@ class Web:
     def get(self, path: str, timeout: float = 15.0) -> Response:
         """Make a request, and wait for the response."""
         return self.begin(path).response(timeout)
+
+
+def free_port() -> int:
+    """A port on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Whether a process listens on the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

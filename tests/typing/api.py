@@ -232,7 +232,13 @@ def script() -> None:
         assert_type(list(job.events()), list[Job])
         job.result(timeout="2h")
         client.submit("resize", timout=3)  # type: ignore[call-arg]
+        assert_type(client.job(job.id), blocking.BlockingJob)
+        assert_type(client.job(job.id).error(), TaskError | None)
+        assert_type(client.job(job.id).progress(), Any)
+        client.job(7)  # type: ignore[arg-type]
     blocking.Client(max_pending=100, fail_fast=True, store=JobStore())
+    blocking.Client(store="sqlite:///jobs.db")
+    blocking.Client(store=7)  # type: ignore[arg-type]
     blocking.Client(max_waiting=100)  # type: ignore[call-arg]
 
 
@@ -316,6 +322,11 @@ async def jobs() -> None:
     await job.result("2h")
     async for record in job.events():
         assert_type(record, Job)
+        assert_type(record.decoded_progress, Any)
+    other = Client(store="sqlite:///jobs.db").job(job.id)
+    assert_type(other, JobHandle)
+    assert_type(await other.error(), TaskError | None)
+    assert_type(await other.progress(), Any)
     assert_type(await client.jobs.retry(job.id), JobHandle)
     routes(client, store=JobStore())
     await client.submit("resize", timout=3)  # type: ignore[call-arg]

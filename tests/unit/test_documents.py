@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import crew
+from tests.support.pages import HOW_TO, README, blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -121,6 +122,27 @@ def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
         "# A `page`: here\n[1](#a-page-here) [2](#no) [3](gone.md) [4](page.md#no) [5](https://a/b) [6](/etc)\n"
     )
     assert broken_links(page, tmp_path) == ["#no", "gone.md", "page.md#no", "/etc"]
+
+
+@pytest.mark.parametrize("page", [README, *sorted(HOW_TO.glob("*.md"))], ids=lambda path: path.name)
+def test_every_python_block_compiles(page: Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block, page.name)
+
+
+READING = 200 / 60  # words a second, of technical text
+TYPING = 200 / 60  # characters a second: 40 words a minute
+
+
+def test_a_newcomer_reaches_the_first_answer_of_a_new_task_within_three_minutes() -> None:
+    """Of reading and typing: up to the first answer in the README, without what the commands themselves take."""
+    way, call, _ = README.read_text().partition("crew call add '[1, 2]'\n3\n")
+    assert call
+    (task,) = re.findall(r"^```python\n(.*?)^```", way, re.MULTILINE | re.DOTALL)
+    typed = [task, *re.findall(r"^\$ (.*?)(?: +#.*)?$", way + call, re.MULTILINE)]
+    seconds = len(way.split()) / READING + sum(map(len, typed)) / TYPING
+    assert len(typed) == 4
+    assert seconds <= 180
 
 
 def glossary() -> dict[str, Path]:

@@ -12,6 +12,7 @@ import crew
 import crew.client
 import crew.gateway
 import crew.worker
+from tests.support.pages import HOW_TO, README, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,10 +42,13 @@ PROMISED = {
 }
 
 
-def imports_of(page: str) -> list[tuple[str, str]]:
+PAGES = [README, *sorted(HOW_TO.glob("*.md"))]
+
+
+def imports_of(page: Path) -> list[tuple[str, str]]:
     """(module, name) of every `from crew... import ...` in the Python blocks of a Markdown page."""
     found = []
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+    for block in blocks(page, "python"):
         for module, names in re.findall(r"^from (crew[\w.]*) import ([\w, ]+)", block, re.MULTILINE):
             found += [(module, name.strip()) for name in names.split(",")]
     return found
@@ -105,8 +109,8 @@ def test_crew_gateway_exports_what_a_tornado_application_needs() -> None:
     assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"}
 
 
-def test_every_import_in_the_readme_works() -> None:
-    found = imports_of("README.md")
+def test_every_import_in_the_readme_and_on_the_how_to_pages_works() -> None:
+    found = [one for page in PAGES for one in imports_of(page)]
     assert ("crew", "Client") in found
     assert ("crew.worker", "Task") in found
     assert ("crew.gateway", "AbandonMixin") in found
@@ -169,7 +173,20 @@ except ImportError as error:
     assert run_python(code).strip() == f'crew.gateway needs {missing}: pip install "crew[gateway]" True'
 
 
-@pytest.mark.parametrize("command", [["jobs", "list"], ["gateway"]])
+def test_an_error_of_a_client_whose_store_lacks_its_packages_names_the_missing_extra() -> None:
+    code = """
+import sys
+sys.modules["sqlalchemy"] = None
+import crew
+try:
+    crew.Client(store="sqlite:///jobs.db")
+except crew.SettingsError as error:
+    print(error)
+"""
+    assert run_python(code).strip() == 'crew.jobs needs sqlalchemy: pip install "crew[jobs]"'
+
+
+@pytest.mark.parametrize("command", [["jobs", "list"], ["submit", "t"], ["gateway"]])
 def test_a_command_without_its_packages_is_wrong_usage_and_names_the_missing_extra(
     command: list[str],
 ) -> None:
@@ -184,4 +201,4 @@ try:
 except SystemExit as end:
     print(end.code)
 """
-    assert run_python(code) == 'crew: crew.jobs needs sqlalchemy: pip install "crew[gateway]"\n2\n'
+    assert run_python(code) == 'crew: crew.jobs needs sqlalchemy: pip install "crew[jobs]"\n2\n'

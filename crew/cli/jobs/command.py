@@ -1,6 +1,7 @@
 """`crew jobs`: list, show, wait for, cancel, retry and purge jobs."""
 
 import functools
+import json
 import math
 import sys
 import time
@@ -12,7 +13,6 @@ import click
 from crew.cli.confirm import confirm, yes_option
 from crew.cli.connection import url_option
 from crew.cli.exit_status import exit_on_error
-from crew.cli.payload import write_line
 from crew.command_line import Count, DurationType, Group, print_error, print_line
 from crew.errors import CrewError
 from crew.protocol import topology
@@ -20,6 +20,8 @@ from crew.protocol import topology
 try:
     from crew.cli.jobs.job_id import check_id_or_beginning, whole_id
     from crew.cli.jobs.job_store import pages, with_service, with_store
+    from crew.cli.jobs.options import database_option, json_option
+    from crew.cli.jobs.result import print_result
     from crew.cli.jobs.text import all_as_json, as_json, as_line, as_page
     from crew.jobs import Job, JobService, JobStatus, JobStore
     from crew.jobs.store.query import PAGE
@@ -51,13 +53,7 @@ _checked_task: Final = _checked(functools.partial(topology.check_name, "it"))
 
 _id_argument: Final = click.argument("id", metavar="ID", callback=_checked_id)
 _ids_argument: Final = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_checked_id)
-_json_option: Final = click.option("--json", "is_json", is_flag=True, help="print one line of JSON per job")
 _task_option: Final = click.option("--task", metavar="NAME", callback=_checked_task, help="only jobs of this task")
-_database_option: Final = click.option(
-    "--database",
-    metavar="URL",
-    help="URL of the job store, like sqlite:///.crew/jobs.db or postgresql://... [CREW_DATABASE]",
-)
 
 
 def _status_option(*allowed: str) -> Callable[[F], F]:
@@ -84,8 +80,8 @@ def command() -> None:
 @_status_option(*JobStatus, ANY)
 @_task_option
 @click.option("--limit", type=Count(1), default=PAGE, show_default=True, help="maximum number of jobs")
-@_json_option
-@_database_option
+@json_option
+@database_option
 def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_json: bool, database: str | None) -> None:
     """Print one line per job, newest first: id, status, task, time of submission, running time, error."""
 
@@ -109,8 +105,8 @@ def list_jobs(*, statuses: tuple[str, ...], task: str | None, limit: int, is_jso
 
 @command.command("show")
 @_id_argument
-@_json_option
-@_database_option
+@json_option
+@database_option
 def show_job(*, id: str, is_json: bool, database: str | None) -> None:
     """Print everything about one job: status, worker, times, payload and result."""
 
@@ -130,42 +126,45 @@ def show_job(*, id: str, is_json: bool, database: str | None) -> None:
     type=DurationType(may_be_zero=True),
     help="how long to wait: seconds, or text like 15m; 0: not at all; default: as long as it takes",
 )
-@_database_option
+@click.option("--json", "is_json", is_flag=True, help="print the record as one line of JSON, also of a failed job")
+@database_option
 @url_option
-def wait_for_job(*, id: str, timeout: float | None, database: str | None, url: str | None) -> None:
+def wait_for_job(*, id: str, timeout: float | None, is_json: bool, database: str | None, url: str | None) -> None:
     """Wait until a job has ended and print its result as JSON.
 
     The exit status is that of `crew call`.
     """
 
-    async def result(service: JobService) -> Any:
-        return await service.result(await whole_id(service.store, id), timeout)
+    async def result(service: JobService) -> None:
+        await print_result(service, await whole_id(service.store, id), timeout, is_json=is_json)
 
     with exit_on_error():
-        write_line(with_service(database, url, result))
+        with_service(database, url, result)
 
 
 @command.command("cancel")
 @_ids_argument
-@_database_option
+@json_option
+@database_option
 @url_option
-def cancel_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
+def cancel_jobs(*, ids: tuple[str, ...], is_json: bool, database: str | None, url: str | None) -> None:
     """Cancel jobs: a queued job is not started, a running job is interrupted."""
 
     async def cancel(service: JobService, id: str) -> None:
         if not await service.cancel(id):
             job = await service.get(id, with_bodies=False)
             raise CrewError(f"job {id} cannot be canceled: it has ended already, with status {job.status.value}")
-        print_line(f"job {id} canceled")
+        print_line(json.dumps({"id": id, "status": JobStatus.CANCELED}) if is_json else f"job {id} canceled")
 
     _for_each(ids, database, url, cancel)
 
 
 @command.command("retry")
 @_ids_argument
-@_database_option
+@json_option
+@database_option
 @url_option
-def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -> None:
+def retry_jobs(*, ids: tuple[str, ...], is_json: bool, database: str | None, url: str | None) -> None:
     """Submit ended jobs again, and print the ids of the new jobs.
 
     If a job with the same unique key is queued or running, its id is printed instead, and nothing is submitted.
@@ -176,7 +175,8 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
             again = await service.retry(id)
         except ValueError as error:
             raise CrewError(str(error)) from None
-        print_line(again.id)
+        described = {"id": again.id, "is_new": again.is_new, "retry_of": id}
+        print_line(json.dumps(described) if is_json else again.id)
 
     _for_each(ids, database, url, retry)
 
@@ -192,7 +192,8 @@ def retry_jobs(*, ids: tuple[str, ...], database: str | None, url: str | None) -
 )
 @click.option("--all", "everything", is_flag=True, help="all jobs that have ended")
 @yes_option
-@_database_option
+@click.option("--json", "is_json", is_flag=True, help="print one line of JSON: the number of deleted jobs")
+@database_option
 def purge_jobs(
     *,
     ids: tuple[str, ...],
@@ -201,6 +202,7 @@ def purge_jobs(
     older_than: float | None,
     everything: bool,
     yes: bool,
+    is_json: bool,
     database: str | None,
 ) -> None:
     """Delete the records and results of jobs that have ended.
@@ -227,7 +229,7 @@ def purge_jobs(
         if not yes:
             confirm(f"Delete the records of {_jobs(len(chosen))} permanently?")
         count = with_store(database, purge)
-        print_line(f"{_jobs(count)} deleted")
+        print_line(json.dumps({"deleted": count}) if is_json else f"{_jobs(count)} deleted")
         if ids and count < len(set(ids)):
             raise CrewError(
                 "the other jobs were not deleted: each is unknown, has not ended, or still has its message in a queue"

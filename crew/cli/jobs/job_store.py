@@ -37,11 +37,23 @@ def with_store(database: str | None, action: Callable[[JobStore], Awaitable[T]])
     return asyncio.run(run())
 
 
-def with_service(database: str | None, url: str | None, action: Callable[[JobService], Awaitable[T]]) -> T:
-    """Open the job store and a client for `action`, and return its value."""
+def with_service(
+    database: str | None,
+    url: str | None,
+    action: Callable[[JobService], Awaitable[T]],
+    *,
+    creates: bool = False,
+) -> T:
+    """Open the job store and a client for `action`, and return its value.
+
+    Args:
+        database, url: of the store and the broker.
+        action: gets the service.
+        creates: create the store if it does not exist. Default: SettingsError.
+    """
 
     async def run() -> T:
-        async with _opened(database) as store:
+        async with _opened(database, creates=creates) as store:
             client = Client(url, name="crew", store=store)
             try:
                 with attempts_not_logged():
@@ -54,9 +66,9 @@ def with_service(database: str | None, url: str | None, action: Callable[[JobSer
 
 
 @asynccontextmanager
-async def _opened(database: str | None) -> AsyncIterator[JobStore]:
+async def _opened(database: str | None, *, creates: bool = False) -> AsyncIterator[JobStore]:
     store = JobStore(database)
-    if not store.exists:
+    if not creates and not store.exists:
         raise SettingsError(f"job store {store} does not exist: name another with --database or CREW_DATABASE")
     await store.open()
     try:

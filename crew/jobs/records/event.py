@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from crew.jobs.job import Job, JobStatus
-from crew.jobs.records.record import error, progress
+from crew.jobs.records.record import error
 
 
 class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,7 +47,7 @@ def event_of(job: Job, response: str) -> JobEvent:
         status=job.status,
         version=job.version,
         attempts=job.attempts,
-        progress=progress(job),
+        progress=job.decoded_progress,
         error=None if job.failure is None else JobError(**error(job)),
         response=response if job.status.is_final else None,
     )

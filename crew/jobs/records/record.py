@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from crew.errors import SerializationError
 from crew.jobs.job import Job
 from crew.jobs.records import url_job
 from crew.jobs.records.json_values import milliseconds
 from crew.jobs.records.json_values import moment as moment
 from crew.jobs.records.json_values import value as value
 from crew.protocol import failure
-from crew.protocol.encoding import codec
 
 
 def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def record(job: Job, *, shows_query: bool = False, shows_traceback: bool = False
         "elapsed": None if job.elapsed is None else round(job.elapsed, 3),
         "attempts": job.attempts,
         "worker": job.host,
-        "progress": progress(job),
+        "progress": job.decoded_progress,
         "error": None if job.failure is None else error(job, shows_traceback=shows_traceback),
         "origin": job.origin,
         "version": job.version,
@@ -54,14 +52,6 @@ def full_record(job: Job) -> dict[str, Any]:
     """As `record`, with payload and traceback; the secrets of a URL job stay hidden."""
     fields = record(job, shows_traceback=True)
     return fields if job.is_http else {**fields, "data": None if job.body is None else value(job.body)}
-
-
-def progress(job: Job) -> Any:
-    """The latest progress of its task; None if there is none, or it is not JSON."""
-    try:
-        return None if job.progress is None else codec.from_json(job.progress)
-    except SerializationError:
-        return None
 
 
 def error(job: Job, *, shows_traceback: bool = False) -> dict[str, Any]:

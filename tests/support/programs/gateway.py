@@ -12,7 +12,6 @@ from typing import Any
 
 from crew import Client
 from crew.jobs import JobStore
-from crew.jobs.records import record
 
 
 async def main() -> None:
@@ -51,7 +50,7 @@ async def status(client: Client, id: str) -> str:
 
 
 async def progress(client: Client, id: str) -> object:
-    return record.progress(await client.jobs.get(id, with_bodies=False))
+    return await client.job(id).progress()
 
 
 COMMANDS = {command.__name__: command for command in (submit, wait, cancel, result, status, progress)}

@@ -2,14 +2,17 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crew import errors
 from crew.client.blocking import Client
 from crew.jobs import JobStore
+from crew.jobs.tuning import JobTuning
 from tests.support.a_job import url_of
 from tests.support.broker import unreachable_url
 from tests.support.links import ignored
@@ -210,6 +213,50 @@ def test_jobs_are_submitted_waited_for_and_canceled_without_an_event_loop(tmp_pa
             job.result()
 
 
+@pytest.fixture
+def submitted(tmp_path: Path) -> str:
+    """The id of a job in the store of the test's folder, which another client has submitted."""
+    store = JobStore(url_of(tmp_path), tuning=JobTuning(publish_patience=0.05))
+    with unreachable_url() as url, Client(url, store=store) as other:
+        return other.submit("t").id
+
+
+def test_the_handle_of_a_job_needs_only_its_id_and_the_url_of_the_store(submitted: str, tmp_path: Path) -> None:
+    with unreachable_url() as url, Client(url, store=url_of(tmp_path)) as client:
+        job = client.job(submitted.upper())
+        assert (job.id, job.is_new) == (submitted, False)
+        assert (job.status(), job.progress(), job.error()) == ("queued", None, None)
+        assert job.cancel()
+        assert isinstance(job.error(), errors.Canceled)
+        with pytest.raises(errors.Canceled):
+            job.result(timeout="1s")
+        with pytest.raises(errors.UnknownJob):
+            client.job(str(uuid.UUID(int=7))).status()
+        with pytest.raises(ValueError, match="the id of a job must be a uuid, not 'seven'"):
+            client.job("seven")
+
+
+def test_the_setting_names_the_store_of_a_client_that_was_made_without_one(
+    client: Client, submitted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREW_DATABASE", url_of(tmp_path))
+    assert client.job(submitted).status() == "queued"
+
+
+@pytest.mark.parametrize(
+    ("store", "error", "match"),
+    [
+        ("mysql://u:secret@host/x", errors.SettingsError, "a sqlite:// or a postgresql:// database, not mysql://"),
+        (7, ValueError, r"store must be a crew\.jobs\.JobStore or its URL, not int"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_an_error_of_the_client(store: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        Client("amqp://127.0.0.1/", store=store)
+
+
 def test_a_client_without_a_store_has_no_jobs(client: Client) -> None:
     with pytest.raises(errors.SettingsError, match="this client has no job store; make it with Client"):
         client.submit("t")
+    with pytest.raises(errors.SettingsError, match="or set CREW_DATABASE"):
+        client.job(str(uuid.UUID(int=7)))
