@@ -174,14 +174,6 @@ def a_dead_letter_without_an_exchange_is_dropped(bench: Bench) -> None:
     bench.wait_depth(name, 0)
 
 
-def a_second_death_in_the_same_queue_is_counted(bench: Bench) -> None:
-    name, dead = bench.with_dead_letters()
-    bench.publish(name, ttl=SHORT)
-    first = bench.take(dead)
-    bench.publish(name, ttl=SHORT, headers=first.headers)
-    assert bench.take(dead).deaths == [(name, "expired", 2)]
-
-
 def a_message_that_would_expire_in_a_circle_is_dropped(bench: Bench) -> None:
     name = bench.name()
     bench.queue(message_ttl=SHORT, dead_letter_exchange="", dead_letter_routing_key=name)
