@@ -206,16 +206,19 @@ class UnixIOServices(IOServices):
 
     def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[Any], None]) -> Any:
         """See pika; a Unix domain socket connects at once or not at all."""
+        return self.call_later(0, lambda: on_done(self._connect()))
+
+    def _connect(self) -> OSError | None:
+        """Connect a socket, which `create_streaming_connection` uses at once."""
         unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         unix.setblocking(False)
-        self.sockets.append(unix)
-        error: OSError | None = None
         try:
             unix.connect(self._path)
-        except OSError as failed:
-            error = failed
+        except OSError as error:
             unix.close()
-        return self.call_later(0, lambda: on_done(error))
+            return error
+        self.sockets.append(unix)
+        return None
 
     def create_streaming_connection(
         self, protocol_factory: Callable[[], Any], sock: socket.socket, on_done: Callable[[Any], None], **options: Any
