@@ -16,7 +16,7 @@ from crew.errors import SettingsError
 
 FILES: Final = ("cacertfile", "certfile", "keyfile")
 TLS_PARAMETERS: Final = (*FILES, "verify", "server_name_indication")
-PARAMETERS: Final = ("heartbeat", "connection_timeout", *TLS_PARAMETERS)
+PARAMETERS: Final = ("heartbeat", "connection_timeout", "socket", *TLS_PARAMETERS)
 LONGEST_HEARTBEAT: Final = 600  # seconds
 LONGEST_TIMEOUT: Final = 600_000  # ms
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
@@ -60,13 +60,18 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_loopback(self) -> bool:
         """Whether the broker runs on this machine, as far as its host name tells."""
-        return self.host in ("localhost", "::1") or bool(_LOOPBACK.fullmatch(self.host))
+        return self.socket is not None or self.host in ("localhost", "::1") or bool(_LOOPBACK.fullmatch(self.host))
 
     @property
     def heartbeat(self) -> int | None:
         """Seconds between two heartbeats, or None if the URL does not set them."""
         value = self.parameters.get("heartbeat")
         return None if value is None else int(value)
+
+    @property
+    def socket(self) -> str | None:
+        """Path of a Unix domain socket to which the client connects instead of host and port, or None."""
+        return self.parameters.get("socket")
 
     @property
     def connection_timeout(self) -> float | None:
@@ -162,6 +167,11 @@ def _parameters(query: str, *, is_tls: bool, url: str) -> dict[str, str]:
             raise SettingsError(
                 f"{name} needs TLS, but {_without_secrets(url)!r} has none: write amqps://, or remove {name}"
             )
+        if name == "socket" and is_tls:
+            raise SettingsError(
+                f"socket is for a connection without TLS, but {_without_secrets(url)!r} has it: write amqp://, or "
+                "remove socket"
+            )
         parameters[name] = _checked(name, unquote(value))
     return parameters
 
@@ -175,7 +185,7 @@ def _checked(name: str, value: str) -> str:
         raise SettingsError(f"verify in a broker's URL must be verify_peer or verify_none, not {value!r}")
     if not value:
         raise SettingsError(f"{name} in a broker's URL is empty: set a value, or remove {name}")
-    return str(Path(value).absolute()) if name in FILES else value
+    return str(Path(value).absolute()) if name in (*FILES, "socket") else value
 
 
 def _number(name: str, value: str, *, unit: str, most: int) -> str:

@@ -15,12 +15,12 @@ import math
 import os
 import pkgutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from crew.clock import monotonic_time
 from crew.escape import CONTINUED, continued, escaped
 
 CONFIG: Final = "logging.config"  # the module that disables loggers; not imported, as most programs do not need it
@@ -84,7 +84,7 @@ class LineLimit:
         clock: seconds. Default: time.monotonic.
     """
 
-    def __init__(self, lines: int, every: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lines: int, every: float, clock: Callable[[], float] = monotonic_time) -> None:
         self._lines = lines
         self._every = every
         self._clock = clock

@@ -59,6 +59,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
         delete_timeout: seconds for a client that closes to delete its queues. A broker that does not answer must not
             keep a process from ending.
         read_bytes: maximum bytes of one read from the socket.
+        clock_watch_interval: seconds between two looks whether this host's clock was set.
     """
 
     renewal_interval: float = 30.0
@@ -67,6 +68,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     close_timeout: float = 2.0
     delete_timeout: float = 2.0
     read_bytes: int = 64 * 1024
+    clock_watch_interval: float = 5.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

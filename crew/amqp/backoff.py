@@ -1,9 +1,10 @@
 """Delay before a reconnect: it doubles up to a limit, with jitter so that many peers do not reconnect at once."""
 
 import random
-import time
 from collections.abc import Callable
 from typing import Final
+
+from crew.clock import monotonic_time
 
 FIRST: Final = 0.1  # seconds
 LONGEST: Final = 1.0  # seconds: a broker that is back is used within 2 seconds, also on a busy machine
@@ -17,7 +18,7 @@ class Backoff:
         clock: monotonic seconds; for tests.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic_time) -> None:
         self._clock = clock
         self._failed = 0
         self._ready_at: float | None = None

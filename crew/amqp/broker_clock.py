@@ -22,6 +22,7 @@ from typing import Any, Final
 from crew.amqp.channel import Channel
 from crew.amqp.delivery import Delivery
 from crew.amqp.errors import LinkError
+from crew.clock import wall_time
 from crew.protocol.clock import IN_STEP, ClockOffset
 from crew.protocol.properties import Properties
 from crew.protocol.topology import CLASSIC, DEFAULT_EXCHANGE, Queue, clock_queue, of_type
@@ -53,7 +54,7 @@ class BrokerClock:
         offset: the last measured offset; IN_STEP where it is within the tolerance.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time, *, watch_interval: float = WATCHED_EVERY) -> None:
+    def __init__(self, wall: Callable[[], float] = wall_time, *, watch_interval: float = WATCHED_EVERY) -> None:
         self.offset = IN_STEP
         self._wall = wall
         self._watch_interval = watch_interval

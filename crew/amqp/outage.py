@@ -12,11 +12,11 @@ and drops connections would fill the log.
 """  # noqa: E501 - log lines as they are
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
 from crew.amqp.backoff import SETTLED_AFTER
+from crew.clock import monotonic_time
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Outage:
         clock: monotonic seconds; for tests.
     """
 
-    def __init__(self, *, level: int = logging.WARNING, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, level: int = logging.WARNING, clock: Callable[[], float] = monotonic_time) -> None:
         self._level = level
         self._clock = clock
         self._away: set[str] = set()

@@ -6,7 +6,6 @@ and this module is not used. See `crew.protocol.signing` for what a signature co
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,6 +16,7 @@ from crew.amqp.broker_clock import BrokerClock
 from crew.amqp.channel import Channel
 from crew.amqp.confirms.confirm import Confirm, Forwarded
 from crew.amqp.delivery import Delivery, OnDelivery, discard
+from crew.clock import monotonic_time, wall_time
 from crew.log import LineLimit
 from crew.protocol import topology
 from crew.protocol.clock import IN_STEP
@@ -54,8 +54,8 @@ class Signer:
         keys: Sequence[str],
         clock: BrokerClock | None = None,
         *,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = wall_time,
+        monotonic: Callable[[], float] = monotonic_time,
     ) -> None:
         self._clock = BrokerClock() if clock is None else clock
         self._wall = wall

@@ -30,7 +30,7 @@ class Links:
         on_refused: Callable[[errors.ConnectionError], None],
     ) -> None:
         self.outage = Outage()  # shared with other links of the client
-        clock = BrokerClock()
+        clock = BrokerClock(watch_interval=settings.tuning.clock_watch_interval)
         self.signer = signer = Signer.of(settings.signing_keys, clock)
         options = {
             "topology": topology.EXCHANGES,

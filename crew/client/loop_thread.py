@@ -42,7 +42,7 @@ class LoopThread:
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         """Run `step` on the loop, and wait for it; raises ConnectionError if `close` was called, or is called."""
         try:
-            return self._submit(step).result()
+            return self.submit(step).result()
         except concurrent.futures.CancelledError:
             raise ConnectionError("the client was closed", missing="client") from None
 
@@ -63,7 +63,7 @@ class LoopThread:
             self._thread.join()
             self._loop.close()
 
-    def _submit(self, step: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
+    def submit(self, step: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
         """Schedule `step`, unless `close` was called: a stopped loop would never run it."""
         try:
             self.check()

@@ -7,12 +7,12 @@ several gateways with one store may exceed a limit by the jobs that the others s
 import asyncio
 import contextlib
 import math
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
+from crew.clock import monotonic_time
 from crew.errors import Overloaded
 from crew.jobs.job import Job
 from crew.limits import GatewayLimits
@@ -70,7 +70,7 @@ class Quota:
         count: Callable[[], Awaitable[Sequence[Usage]]],
         limits: GatewayLimits,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic_time,
     ) -> None:
         self._count = count
         self._limits = limits

@@ -23,7 +23,7 @@ from crew.duration import Duration, parse_duration
 from crew.jobs.handle import JobHandle
 from crew.jobs.job import Job, JobStatus
 from crew.jobs.maintenance.maintenance import Maintenance
-from crew.jobs.maintenance.watermark import Watermark
+from crew.jobs.maintenance.watermark import MAX_GAP, Watermark
 from crew.jobs.notifier import Notifier
 from crew.jobs.publisher import Publisher
 from crew.jobs.quota import Usage
@@ -101,10 +101,15 @@ class JobService:
         self._waiters = Waiters(store.several, poll_interval=store.tuning.poll_interval)
         self._probe = StoreProbe(store.check)
         store.availability.is_logged = True
+        interval = store.tuning.maintenance_interval
         self._watermark = Watermark(
-            depth=lambda: self._link.depth(store.queue), settle=self._inbox.settle, publish=self._tell_gateways
+            depth=lambda: self._link.depth(store.queue),
+            settle=self._inbox.settle,
+            publish=self._tell_gateways,
+            interval=interval,
+            max_gap=MAX_GAP * interval,
         )
-        self._maintenance = Maintenance(store, self._publisher, self._watermark, apply=self._apply)
+        self._maintenance = Maintenance(store, self._publisher, self._watermark, apply=self._apply, interval=interval)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened: asyncio.Task[None] | None = None
         self._not_consuming_since: float | None = None  # time.monotonic()

@@ -30,6 +30,7 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
         retry_report: until a report that failed for an unknown reason is retried; doubled each time.
         max_retry_report: the longest of these delays.
         progress_check: between two checks that reports are recorded.
+        maintenance_interval: between two steps of each maintenance service.
     """
 
     connect_timeout: float = 10.0
@@ -47,6 +48,7 @@ class JobTuning(msgspec.Struct, frozen=True, kw_only=True):
     retry_report: float = 1.0
     max_retry_report: float = 30.0
     progress_check: float = 5.0
+    maintenance_interval: float = 1.0
 
 
 DEFAULT: Final = JobTuning()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from crew.deprecated import warn_deprecated
 from crew.duration import Duration
@@ -56,6 +56,17 @@ class ContextPubSub:
         self._publish(topic, payload, serializer=serializer, headers=headers)
 
 
+class DirectCalls(Protocol):
+    """Makes a context for a task that is called as a function, outside a worker."""
+
+    @property
+    def execution(self) -> "Execution":
+        """What the task sees in `context`."""
+
+    def report(self, value: Any) -> None:
+        """Handle `context.progress(value)`."""
+
+
 class Context:
     """The type of `context`: each task sees its own execution in it.
 
@@ -70,6 +81,7 @@ class Context:
         self.pubsub = ContextPubSub()
         self._call: Callable[..., NestedCall[Any]] | None = None
         self._report: Callable[[Execution, Any], None] | None = None
+        self._direct: DirectCalls | None = None
 
     @property
     def headers(self) -> Headers:
@@ -210,6 +222,9 @@ class Context:
             RuntimeError: no task runs here.
         """
         execution = self._execution
+        if self._direct is not None and execution is self._direct.execution:
+            self._direct.report(value)
+            return
         if self._report is None:
             raise RuntimeError("context.progress can be used inside a running worker only")
         self._report(execution, value)
@@ -218,6 +233,10 @@ class Context:
         """Set the functions that make nested calls and report progress."""
         self._call = call
         self._report = report
+
+    def bind_direct(self, direct: DirectCalls | None) -> None:
+        """Set what makes a context for a task that is called as a function; None: `context` raises there."""
+        self._direct = direct
 
     def shield(self) -> "Shield":
         """Delay an interrupt while something must not be broken off, such as a commit: `with context.shield(): ...`.
@@ -236,6 +255,8 @@ class Context:
         from crew.worker.execution.execution import current_execution
 
         execution = current_execution.get()
+        if execution is None and self._direct is not None:
+            return self._direct.execution
         if execution is None:
             raise RuntimeError("no task is running here: use context inside a task, in its own thread or asyncio task")
         return execution

@@ -167,7 +167,8 @@ class WorkerProcess:
         name = f"{socket.gethostname()}-{os.getpid()}"
         names = [task.name for task in self._registry]
         control = topology.control_queue(self.id)
-        outage, clock = Outage(), BrokerClock()
+        outage = Outage()
+        clock = BrokerClock(watch_interval=self._options.broker.tuning.clock_watch_interval)
         signer = Signer.of(self._options.broker.signing_keys, clock)
         self._publishing = Link(
             self._options.broker,

@@ -1,5 +1,7 @@
 """Broker URLs: their parts and parameters, and that no message contains a password."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,20 @@ def test_the_heartbeat_of_a_url_comes_before_that_of_the_environment() -> None:
 
     assert load("amqp://a/?heartbeat=20,amqp://b/?heartbeat=5", environ=environ).heartbeat == 5
     assert load("amqp://a/", environ=environ).heartbeat == 3
+
+
+def test_a_url_may_name_a_unix_socket_instead_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    broker = parse("amqp://broker.example/?socket=run/amqp")
+    assert broker.socket == str(tmp_path / "run" / "amqp")
+    assert broker.is_loopback
+    assert parse(str(broker)) == broker
+    assert parse("amqp://broker.example/").socket is None
+
+
+def test_a_unix_socket_has_no_tls() -> None:
+    with pytest.raises(SettingsError, match="socket is for a connection without TLS"):
+        parse("amqps://broker.example/?socket=/run/amqp")
 
 
 def test_a_connection_timeout_is_in_milliseconds_as_rabbitmq_has_it() -> None:

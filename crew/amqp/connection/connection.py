@@ -362,10 +362,17 @@ async def open_connection(
 
     try:
         parameters = _parameters(url, name, heartbeat)
+        socket_path = broker_url.parse(url).socket
     except SettingsError as error:  # it was valid when the link was made: a missing file may come back
         raise LinkError(str(error)) from None
     connection = BrokerConnection(
-        parameters, on_open, on_open_error, on_close, custom_ioloop=loop, read_bytes=read_bytes
+        parameters,
+        on_open,
+        on_open_error,
+        on_close,
+        custom_ioloop=loop,
+        read_bytes=read_bytes,
+        socket_path=socket_path,
     )
     try:
         async with asyncio.timeout(parameters.socket_timeout):

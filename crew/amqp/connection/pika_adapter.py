@@ -31,8 +31,16 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no ty
     socket: Any = None
     unwritten: Sequence[bytes] = ()
 
-    def __init__(self, *args: Any, custom_ioloop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
-        self.io_services = IOServices(custom_ioloop)
+    def __init__(
+        self,
+        *args: Any,
+        custom_ioloop: asyncio.AbstractEventLoop,
+        socket_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.io_services = (
+            IOServices(custom_ioloop) if socket_path is None else UnixIOServices(custom_ioloop, socket_path)
+        )
         super().__init__(*args, custom_ioloop=self.io_services, **kwargs)
         self.channels: dict[int, Any] = self._channels
 
@@ -175,3 +183,46 @@ class IOServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]  # pika has n
         except ValueError:
             error = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             return self.call_later(0, lambda: on_done(error))
+
+
+class UnixIOServices(IOServices):
+    """As IOServices, but connect to a Unix domain socket, whatever address pika asks for.
+
+    pika creates an internet socket, connects it, and makes a transport of it. Here its socket stays unused.
+
+    Args:
+        path: of the Unix domain socket.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
+        super().__init__(loop)
+        self._path = path
+
+    def getaddrinfo(self, host: str, port: int, on_done: Callable[..., None], *_: Any, **__: Any) -> Any:
+        """See pika: an address that is not used."""
+        return self.call_later(
+            0, lambda: on_done([(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))])
+        )
+
+    def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[Any], None]) -> Any:
+        """See pika; a Unix domain socket connects at once or not at all."""
+        return self.call_later(0, lambda: on_done(self._connect()))
+
+    def _connect(self) -> OSError | None:
+        """Connect a socket, which `create_streaming_connection` uses at once."""
+        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix.setblocking(False)
+        try:
+            unix.connect(self._path)
+        except OSError as error:
+            unix.close()
+            return error
+        self.sockets.append(unix)
+        return None
+
+    def create_streaming_connection(
+        self, protocol_factory: Callable[[], Any], sock: socket.socket, on_done: Callable[[Any], None], **options: Any
+    ) -> Any:
+        """See pika."""
+        sock.close()
+        return super().create_streaming_connection(protocol_factory, self.sockets[-1], on_done, **options)

@@ -9,7 +9,6 @@ import copy
 import functools
 import logging
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from crew.amqp.outbox.outgoing import AwaitedMessage, Outgoing
 from crew.amqp.outbox.policy import OutboxPolicy
 from crew.amqp.outbox.refusing_queues import RefusingQueues
 from crew.amqp.outbox.waiting import WaitingMessages
+from crew.clock import monotonic_time
 from crew.errors import ConnectionError
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Outbox:
         link: Link,
         policy: OutboxPolicy,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic_time,
         call_later: CallLater = _call_later,
     ) -> None:
         self._link = link

@@ -18,7 +18,8 @@ FOLDERS: Final = (
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOW_TO_INSTALL: Final = (
     "RabbitMQ is not installed: run `apt-get install rabbitmq-server` as root (Debian, Ubuntu) or "
-    "`brew install rabbitmq` (macOS), or set CREW_AMQP_URL to the URL of a running broker"
+    "`brew install rabbitmq` (macOS), or set CREW_AMQP_URL to the URL of a running broker; "
+    "`crew dev --memory WORKER` runs without RabbitMQ"
 )
 
 

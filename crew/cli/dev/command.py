@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -17,6 +17,9 @@ from crew.cli.dev.child import Child
 from crew.cli.exit_status import exit_on_error
 from crew.command_line import Count, print_line
 from crew.errors import CrewError
+
+if TYPE_CHECKING:
+    from crew.testing.memory_node import MemoryNode
 
 _CHECK_INTERVAL: Final = 0.5  # seconds between two checks of sources and processes
 _POLL: Final = 0.05  # seconds until Ctrl-C is noticed
@@ -31,7 +34,10 @@ _NODE_DELAY: Final = 5.0  # seconds before RabbitMQ is started once more
 )
 @click.option("--processes", type=Count(1), default=1, show_default=True, help="worker processes")
 @click.option("--url", envvar="CREW_AMQP_URL", help="AMQP URL of the broker [CREW_AMQP_URL; else a private node]")
-def command(*, worker: str, flags: tuple[str, ...], gateway: str | None, processes: int, url: str | None) -> None:
+@click.option("--memory", is_flag=True, help="without RabbitMQ: an in-memory broker; its messages end with the command")
+def command(
+    *, worker: str, flags: tuple[str, ...], gateway: str | None, processes: int, url: str | None, memory: bool
+) -> None:
     """Run broker, workers and gateway together during development.
 
     WORKER is a file or a module with tasks. Workers and gateway restart when a source (*.py) in their folder or below
@@ -45,7 +51,7 @@ def command(*, worker: str, flags: tuple[str, ...], gateway: str | None, process
         if gateway:
             gateway_command = [gateway] if Path(gateway).is_file() else shlex.split(gateway)
             parts.append(Part("gateway", source.find(gateway_command[0]), gateway_command))
-        Dev(url, parts).run()
+        Dev(url, parts, memory=memory).run()
 
 
 class Part(NamedTuple):
@@ -68,12 +74,14 @@ class Dev:
     Args:
         url: of the broker; None starts a private node, if it is not running.
         parts: the other processes in the order of their start; they stop in reverse order.
+        memory: use an in-memory broker, whatever `url` is.
     """
 
-    def __init__(self, url: str | None, parts: list[Part]) -> None:
+    def __init__(self, url: str | None, parts: list[Part], *, memory: bool = False) -> None:
         self._url = url
         self._parts = parts
-        self._node = None if url else Node()
+        self._memory = _memory_node() if memory else None
+        self._node = None if url or memory else Node()
         self._is_our_node = False
         self._check_node_at = 0.0  # time.monotonic()
         self._children: list[Child] = []
@@ -95,11 +103,7 @@ class Dev:
             self._stop()
 
     def _start(self) -> None:
-        if self._node:
-            _report("starting RabbitMQ")
-            self._start_node(self._node)
-        broker = settings.load(self._node.url if self._node else self._url)
-        _report(f"broker: {settings.redacted(broker.urls)}")
+        broker = settings.load(self._start_broker())
         environment = {**settings.environment_for_child(broker), "PYTHONUNBUFFERED": "1"}  # shows prints at once
         for part in self._parts:
             command = [sys.executable, *part.arguments]
@@ -113,6 +117,20 @@ class Dev:
             self._children.append(child)
             child.start()
         _report("press Ctrl-C to stop everything")
+
+    def _start_broker(self) -> str | None:
+        """Start the broker, unless it runs elsewhere; returns its URL, None: that of the settings."""
+        if self._memory:
+            url = self._memory.start()
+            _report("broker: in memory; its messages end with this command")
+            for line in self._memory.how_to_reach:
+                _report(line)
+            return url
+        if self._node:
+            _report("starting RabbitMQ")
+            self._start_node(self._node)
+        _report(f"broker: {settings.redacted(settings.load(self._node.url if self._node else self._url).urls)}")
+        return self._node.url if self._node else self._url
 
     def _wait(self) -> None:
         until = time.monotonic() + _CHECK_INTERVAL
@@ -140,10 +158,18 @@ class Dev:
             child.stop(skip_waiting=lambda: self._signals > 1)
         if self._node and self._is_our_node:
             self._node.stop()
+        if self._memory:
+            self._memory.stop()
         _report("everything stopped")
 
     def _on_signal(self, *_: object) -> None:
         self._signals += 1
+
+
+def _memory_node() -> "MemoryNode":
+    from crew.testing.memory_node import MemoryNode  # with the AMQP stack, which this command does not need otherwise
+
+    return MemoryNode()
 
 
 def _report(sentence: str) -> None:

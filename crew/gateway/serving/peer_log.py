@@ -5,12 +5,12 @@ Each such request makes a line, which may contain 60 KB of what the client has s
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from tornado.log import gen_log
 
+from crew.clock import monotonic_time
 from crew.escape import escaped
 
 MAX_LINE: Final = 300  # characters
@@ -26,7 +26,7 @@ class PeerLog(logging.Filter):
         clock: seconds. Default: time.monotonic.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic_time) -> None:
         super().__init__()
         self._clock = clock
         self._since = 0.0  # by the clock, when the interval began
@@ -56,7 +56,7 @@ class PeerLog(logging.Filter):
 
 
 @contextlib.contextmanager
-def bounded(clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+def bounded(clock: Callable[[], float] = monotonic_time) -> Iterator[None]:
     """Limit these log lines until the end of the block; for `clock` see PeerLog."""
     bounds = PeerLog(clock)
     gen_log.addFilter(bounds)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
+from crew.clock import wall_time
 from crew.jobs.job import JobStatus
 from crew.jobs.maintenance.service import INTERVAL, Service
 from crew.jobs.reports import report
@@ -36,7 +37,7 @@ class EndingService(Service):
         store: Store,
         *,
         apply: ApplyReports,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_time,
         interval: float = INTERVAL,
     ) -> None:
         super().__init__(interval=interval)
@@ -76,7 +77,7 @@ class UnreportedService(EndingService):
         watermark: PassedWatermark,
         *,
         apply: ApplyReports,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_time,
         interval: float = INTERVAL,
     ) -> None:
         super().__init__(store, apply=apply, clock=clock, interval=interval)

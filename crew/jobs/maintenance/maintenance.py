@@ -1,9 +1,9 @@
 """The maintenance of a job store: one service for each kind of periodic work."""
 
-import time
 from collections.abc import Callable
 
 from crew.client.closing import run_all
+from crew.clock import wall_time
 from crew.jobs.maintenance.ending import ApplyReports
 from crew.jobs.maintenance.expire import Expire
 from crew.jobs.maintenance.purge import Purge
@@ -32,7 +32,7 @@ class Maintenance:
         watermark: Watermark,
         *,
         apply: ApplyReports,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_time,
         interval: float = INTERVAL,
     ) -> None:
         self._republish = Republish(store, publisher, apply=apply, clock=clock, interval=interval)

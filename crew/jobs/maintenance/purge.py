@@ -1,8 +1,8 @@
 """Deletes the records of jobs whose time to live is over."""
 
-import time
 from collections.abc import Callable
 
+from crew.clock import wall_time
 from crew.jobs.maintenance.service import INTERVAL, Service
 from crew.jobs.store.store import Store
 from crew.jobs.store.update import MAX_PURGED
@@ -20,7 +20,7 @@ class Purge(Service):
         self,
         store: Store,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_time,
         interval: float = INTERVAL,
         batch: int = MAX_PURGED,
     ) -> None:

@@ -1,9 +1,9 @@
 """Publishes jobs that the broker does not have."""
 
-import time
 from collections.abc import Callable
 from typing import Final
 
+from crew.clock import wall_time
 from crew.errors import Overloaded, TaskError, TooLarge
 from crew.jobs.job import LEASE, Job, JobStatus
 from crew.jobs.maintenance.ending import ApplyReports, EndingService
@@ -27,7 +27,7 @@ class Republish(EndingService):
         publisher: Publisher,
         *,
         apply: ApplyReports,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = wall_time,
         interval: float = INTERVAL,
     ) -> None:
         super().__init__(store, apply=apply, clock=clock, interval=interval)

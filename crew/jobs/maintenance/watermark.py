@@ -17,11 +17,11 @@ connection is half-open, the broker counts a consumer that does not answer, and 
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from crew.amqp.channel import QueueDepth
+from crew.clock import monotonic_time, wall_time
 from crew.errors import ConnectionError
 from crew.jobs.maintenance.service import INTERVAL, Service
 from crew.protocol.message import new_id
@@ -88,8 +88,8 @@ class Watermark(Service):
         depth: Callable[[], Awaitable[QueueDepth]],
         settle: Callable[[], Awaitable[None]],
         publish: Callable[[dict[str, Any]], object],
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = wall_time,
+        monotonic: Callable[[], float] = monotonic_time,
         interval: float = INTERVAL,
         max_gap: float = MAX_GAP,
     ) -> None:

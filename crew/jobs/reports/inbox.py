@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from crew.amqp import Consumer, Delivery
+from crew.clock import monotonic_time
 from crew.errors import ConnectionError
 from crew.jobs.job import JobStatus
 from crew.jobs.reports import report
@@ -59,7 +60,7 @@ class Inbox:
         on_applied: Callable[[Sequence[AppliedReport]], object],
         on_revocation_request: Callable[[RevocationRequest], object],
         tuning: JobTuning = DEFAULT,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic_time,
     ) -> None:
         self._store = store
         self._tuning = tuning

@@ -1,9 +1,9 @@
 """Detects that job reports arrive but are not recorded. Logs when that begins, and when it ends."""
 
 import logging
-import time
 from collections.abc import Callable
 
+from crew.clock import monotonic_time
 from crew.jobs.tuning import DEFAULT
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class ProgressWatch:
     def __init__(
         self,
         oldest: Callable[[], float | None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic_time,
         *,
         stalled_after: float = DEFAULT.stalled_after,
     ) -> None:

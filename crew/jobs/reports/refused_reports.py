@@ -5,10 +5,10 @@ Every program that can write to the broker could send thousands of bad reports a
 
 import collections
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
+from crew.clock import monotonic_time
 from crew.log import LineLimit
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class RefusedReports:
         clock: seconds; for tests.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic_time) -> None:
         self._limit = LineLimit(LINES, EVERY, clock)
 
     def discard(self, reason: str, queue: str, why: object) -> None:

@@ -1,10 +1,10 @@
 """Availability of the job store, from its last uses. Logs one line when an outage begins, and one when it ends."""
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
+from crew.clock import monotonic_time
 from crew.errors import ConnectionError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Availability:
         is_logged: whether outages are logged. False for a command, which reports the error itself.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic_time) -> None:
         self.is_logged = False
         self._clock = clock
         self._errors: dict[str, ConnectionError] = {}  # by kind of use

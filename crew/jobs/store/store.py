@@ -1,7 +1,7 @@
 """The job store: records of jobs in SQLite or PostgreSQL. Concurrent writes share a transaction."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from crew import forks, settings
@@ -30,10 +30,15 @@ class Store:
     Args:
         url, max_result, tuning: see `crew.jobs.JobStore`.
 
+    Attributes:
+        database_class: makes the pool of connections.
+
     What its methods raise:
         ConnectionError: the database is unavailable.
         SettingsError: the file is no database, or a newer crew has made its tables.
     """
+
+    database_class: Callable[..., Database] = Database
 
     def __init__(self, url: str | None = None, *, max_result: int = MAX_RESULT, tuning: JobTuning = DEFAULT) -> None:
         self._url = settings.database_url(url)
@@ -44,7 +49,7 @@ class Store:
 
     def _reset(self) -> None:
         """Start without connections: in a new process, or on another event loop."""
-        self._database = Database(self._url, connect_timeout=self.tuning.connect_timeout)
+        self._database = self.database_class(self._url, connect_timeout=self.tuning.connect_timeout)
         self._writer = GroupCommit(self._database)
         self._reader = GroupRead(self._database, query.several_with_bodies)
         self._reader_with_results = GroupRead(self._database, query.several_with_results)

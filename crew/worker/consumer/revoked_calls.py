@@ -5,10 +5,10 @@ there are `MAX_REVOKED` newer ones. A job whose cancel was forgotten, or never a
 reports the start, and the gateway answers with a cancel.
 """
 
-import time
 from collections.abc import Callable
 from typing import Final
 
+from crew.clock import wall_time
 from crew.protocol.message import Control
 from crew.protocol.revocation_request import digest
 from crew.worker.execution.interrupt import InterruptReason
@@ -31,7 +31,7 @@ class RevokedCalls:
     """
 
     def __init__(
-        self, *, most: int = MAX_REVOKED, sweep_every: int = SWEEP_EVERY, wall: Callable[[], float] = time.time
+        self, *, most: int = MAX_REVOKED, sweep_every: int = SWEEP_EVERY, wall: Callable[[], float] = wall_time
     ) -> None:
         self._most = most
         self._sweep_every = sweep_every

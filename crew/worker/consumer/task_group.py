@@ -62,6 +62,11 @@ class TaskGroup:
         """Whether the kernel timer interrupts tasks of this group."""
         return not isinstance(self._executor, ThreadExecutor)
 
+    @property
+    def running(self) -> list[Execution]:
+        """The executions that have a slot."""
+        return self._held.running()
+
     def open(self, consumer_class: Callable[..., TaskConsumer] = TaskConsumer, **parts: Any) -> None:
         """Begin to consume; `parts` are arguments of the consumer."""
         zombies = self._executor.slots if self._options.zombies is None else self._options.zombies
@@ -83,10 +88,11 @@ class TaskGroup:
         """Run tasks in the calling thread until `stop`."""
         self._executor.serve()
 
-    def serve_in_background(self) -> None:
-        """Run tasks in a separate thread until `stop`."""
+    def serve_in_background(self) -> threading.Thread:
+        """Run tasks in a separate thread until `stop`; returns it."""
         self._thread = threading.Thread(target=self._executor.serve, name="crew asyncio tasks", daemon=True)
         self._thread.start()
+        return self._thread
 
     def join(self) -> bool:
         """Wait after `stop` until that thread has ended; returns False if a task blocks it."""

@@ -19,6 +19,9 @@ class NestedCall(Protocol):
     def has_started(self) -> bool:
         """Whether a worker has started it."""
 
+    def done(self) -> bool:
+        """Whether it has ended."""
+
 
 def interrupted(
     call: Call, reason: InterruptReason, *, ran: float, runs_once: bool, waits_for: NestedCall | None

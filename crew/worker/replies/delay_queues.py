@@ -1,11 +1,11 @@
 """Delay queues: where calls wait for their retry. There is one for each delay, for the calls of all tasks."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
 from crew.amqp import Link
+from crew.clock import monotonic_time
 from crew.protocol import topology
 
 DECLARE_INTERVAL: Final = 60.0  # seconds: the broker deletes a delay queue that was not declared for 10 minutes
@@ -18,7 +18,7 @@ class DelayQueues:
         clock: seconds; for tests.
     """
 
-    def __init__(self, link: Link, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, link: Link, *, clock: Callable[[], float] = monotonic_time) -> None:
         self._link = link
         self._clock = clock
         self._declared: dict[int, float] = {}  # delay in milliseconds -> time of the declaration

@@ -7,7 +7,6 @@ broker drops a message that only its own dead-lettering has moved in a cycle.
 
 import functools
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 from crew.amqp import Delivery, Link
 from crew.amqp.outbox.outbox import Outbox
 from crew.amqp.outbox.policy import RETRIES, OutboxPolicy
+from crew.clock import monotonic_time
 from crew.errors import CrewError, MessageRefused
 from crew.protocol import failure, user_headers
 from crew.protocol.message import Call, Outcome
@@ -46,7 +46,7 @@ class RetryPublisher:
         replies: ReplyPublisher,
         *,
         policy: OutboxPolicy = RETRIES,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic_time,
     ) -> None:
         self._link = link
         self._replies = replies

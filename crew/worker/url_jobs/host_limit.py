@@ -7,11 +7,11 @@ is postponed through the broker.
 """
 
 import collections
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from crew.amqp import Delivery
+from crew.clock import monotonic_time
 from crew.protocol.http_job.request import HttpRequest
 from crew.protocol.message import Call
 from crew.worker.execution.execution import Execution
@@ -65,7 +65,7 @@ class HostLimit:
         room: deliveries that may wait here for one slow host.
     """
 
-    def __init__(self, limit: int, *, wait: float = WAIT, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int, *, wait: float = WAIT, clock: Callable[[], float] = monotonic_time) -> None:
         self.limit = limit
         self._wait = wait
         self.room = room_of(limit)

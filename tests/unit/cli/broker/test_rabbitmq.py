@@ -18,7 +18,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_error_about_a_missing_rabbitmq_says_how_to_install_it(folder: Path) -> None:
-    with pytest.raises(SettingsError, match=r"apt-get install rabbitmq-server.*brew install rabbitmq.*CREW_AMQP_URL"):
+    with pytest.raises(
+        SettingsError, match=r"apt-get install rabbitmq-server.*brew install rabbitmq.*CREW_AMQP_URL.*crew dev --memory"
+    ):
         rabbitmq.program("rabbitmq-server", folders=[folder])
 
 
