@@ -1,6 +1,6 @@
 """A FastAPI application: a route calls a task, another submits a job, a third polls it or cancels it.
 
-fastapi run fastapi_app.py; or: uvicorn fastapi_app:app
+uvicorn fastapi_app:app
 """
 
 import uuid

@@ -138,7 +138,7 @@ def test_a_script_calls_in_parallel_and_submits_a_job(
     write_code(README, tmp_path)
     write_code(HOW_TO / "call-from-scripts.md", tmp_path)
     processes.crew("worker", "hello.py", folder=tmp_path).says("serving 2 tasks")
-    assert output_of(processes, "script.py", tmp_path, environment).split() == ["3", "3", "TaskFailed", "7"]
+    assert output_of(processes, "script.py", tmp_path, environment).split() == ["3", "3", "InvalidArguments", "7"]
 
 
 def test_a_job_is_submitted_by_one_client_and_read_by_another(

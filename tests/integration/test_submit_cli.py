@@ -2,6 +2,7 @@
 
 import functools
 import json
+import signal
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from crew.cli import main
 from crew.cli.connection import ConnectTimeout
 from crew.client.similar_tasks import similar_tasks
 from tests.support.broker import unreachable_url
-from tests.support.processes import Process
+from tests.support.processes import Process, Processes
 
 Crew = Callable[..., Result]
 
@@ -133,3 +134,16 @@ def test_an_error_of_submit_is_one_line_with_the_exit_status_of_a_call(
         away = crew("submit", prefix + "echo", "--url", url, obj=ConnectTimeout(0.3))
     assert (away.exit_code, away.stdout) == (6, "")
     assert len(away.stderr.splitlines()) == 1
+
+
+def test_a_stopped_wait_ends_without_a_traceback_and_the_job_goes_on(
+    shared_worker: Process, processes: Processes, crew: Crew, prefix: str, tmp_path: Path
+) -> None:
+    database = f"sqlite:///{tmp_path}/jobs.db"
+    waiting = processes.crew("submit", prefix + "sleep", "0.5", "--wait", "--database", database).says("job ")
+
+    assert waiting.stop(signal.SIGTERM) == 130
+
+    id = waiting.output.split()[1]
+    assert waiting.output == f"job {id}\n"
+    assert crew("jobs", "wait", id, "--timeout", SOON).stdout == "0.5\n"

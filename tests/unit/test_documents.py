@@ -136,7 +136,7 @@ TYPING = 200 / 60  # characters a second: 40 words a minute
 
 def test_a_newcomer_reaches_the_first_answer_of_a_new_task_within_three_minutes() -> None:
     """Of reading and typing: up to the first answer in the README, without what the commands themselves take."""
-    way, call, _ = README.read_text().partition("crew call add '[1, 2]'\n3\n")
+    way, call, _ = README.read_text().partition("""crew call add '{"a": 1, "b": 2}'\n3\n""")
     assert call
     (task,) = re.findall(r"^```python\n(.*?)^```", way, re.MULTILINE | re.DOTALL)
     typed = [task, *re.findall(r"^\$ (.*?)(?: +#.*)?$", way + call, re.MULTILINE)]

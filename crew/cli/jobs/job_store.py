@@ -1,9 +1,10 @@
 """The job store of a command, and the service for its jobs: opened for the command, and closed at its end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from crew.cli.connection import attempts_not_logged, connect_timeout
 from crew.client import Client
@@ -34,7 +35,7 @@ def with_store(database: str | None, action: Callable[[JobStore], Awaitable[T]])
         async with _opened(database) as store:
             return await action(store)
 
-    return asyncio.run(run())
+    return _completed(run())
 
 
 def with_service(
@@ -62,7 +63,25 @@ def with_service(
             finally:
                 await client.close()
 
-    return asyncio.run(run())
+    return _completed(run())
+
+
+def _completed(step: Coroutine[Any, Any, T]) -> T:
+    """Run `step`. SIGTERM cancels it, as Ctrl-C does; raising in whatever runs would break a write to the store."""
+
+    async def run() -> T:
+        main = asyncio.current_task()
+        assert main is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+        return await step
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @asynccontextmanager
