@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format unit mutants soak chaos fuzz test-brokers test-pythons \
         bench bench-peers bench-calls bench-guard bench-jobs bench-bodies bench-prefetch bench-startup bench-scale \
-        interrupts clean
+        bench-types interrupts clean
 .PHONY: rabbitmq rabbitmq-unless-url postgresql chromium
 
 help: ## list the targets
@@ -110,6 +110,9 @@ bench-startup: .venv/installed rabbitmq-unless-url ## measure imports, the start
 
 bench-scale: .venv/installed rabbitmq ## measure how costs grow; PART=restart for one part; CREW_RABBITMQ for another RabbitMQ
 	@PYTHONPATH=benchmarks:$$PYTHONPATH $(PYTHON) -m scale $(addprefix --part ,$(PART))
+
+bench-types: .venv/installed rabbitmq-unless-url ## measure what types cost: a call with a dataclass, compared with one with a dict
+	@$(PYTHON) benchmarks/typed.py
 
 interrupts: .venv/installed rabbitmq-unless-url ## measure how soon hanging tasks are interrupted
 	@$(PYTHON) benchmarks/interrupt.py

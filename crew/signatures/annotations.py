@@ -56,6 +56,17 @@ def is_like_json(annotation: Any) -> bool:
     return True
 
 
+def is_as_decoded(annotation: Any) -> bool:
+    """Whether a value that fits `annotation` is passed on as it was decoded, and not converted.
+
+    Conversion would change it: an int would become a float, and the members that a TypedDict does not name would go.
+    """
+    return annotation is Any or (
+        is_like_json(annotation)
+        and not any(isinstance(node, inspect.TupleType | inspect.VarTupleType) for node in _nodes(annotation))
+    )
+
+
 def result_type(annotation: Any) -> Any:
     """The type of a task's value by the annotation of its return: awaited, and Any if the function never returns."""
     if get_origin(annotation) in (Awaitable, Coroutine):

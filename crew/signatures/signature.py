@@ -76,10 +76,14 @@ class Signature:
         self.encodes_result = _needs_encoding(self.result)
         # A value without an annotation beside one that is encoded is not encoded: JSON would not give it back.
         self._is_mixed = bool(self._encoded) and any(self.types[name] is Any for name in self._positional)
+        self._as_decoded = frozenset(name for name, kind in self.types.items() if annotations.is_as_decoded(kind))
+        kept = tuple(name in self._as_decoded for name in self._positional)
+        self._kept = kept if any(kept) else None
         self._least = sum(name not in self._optional for name in self._positional)
         # A required parameter that is keyword-only needs a name in each call.
         self._most = len(self._positional) if self._optional.issuperset(self._by_name) else -1
         self._result_member = None if self.result is Any else Converter({RETURN: self.result})
+        self._keeps_result = annotations.is_as_decoded(self.result)
         if hints:
             self._prepare()
 
@@ -139,7 +143,7 @@ class Signature:
         if not kwargs and self._least <= len(args) <= self._most:
             values = self._by_position.convert(args)
             if values is not None:
-                return values, _NO_NAMES
+                return self._positional_values(args, values), _NO_NAMES
         try:
             given, rest, more = self._distributed(args, kwargs)
             return self._called_with(given, rest, more)
@@ -205,7 +209,8 @@ class Signature:
         if self._result_member is None:
             return value
         try:
-            return self._result_member.convert({RETURN: value})[0]
+            converted = self._result_member.convert({RETURN: value})[0]
+            return value if self._keeps_result else converted
         except Refused as error:
             path = error.path.removeprefix(RETURN).lstrip(".")
             place = f"`{path}`: " if path else ""
@@ -262,33 +267,37 @@ class Signature:
         more = {name: value for name, value in kwargs.items() if name not in self.types}
         return {**given, **{name: kwargs[name] for name in kwargs.keys() - more.keys()}}, rest, more
 
-    def _called_with(self, given: Mapping[str, Any], rest: Sequence[Any], more: Mapping[str, Any] = _NO_NAMES) -> Bound:
-        """How the function is called with these arguments, which are converted here."""
-        values = self._members.convert(given)
-        names: Mapping[str, Any] = _NO_NAMES
-        if len(given) == len(self.types):
-            args = values[: len(self._positional)]
-            if self._by_name:
-                names = dict(zip(self._by_name, values[len(self._positional) :], strict=True))
-        else:  # the function has defaults for the others
-            by_name = dict(zip(self.types, values, strict=True))
-            count = next((at for at, name in enumerate(self._positional) if name not in given), len(self._positional))
-            args = values[:count]
-            names = {
-                name: by_name[name] for name in self.types if name in given and name not in self._positional[:count]
-            }
-        if rest:
-            args += tuple(self._rest_member.convert({self._rest or RETURN: rest})[0])
-        if more:
-            names = {**names, **{name: self._converted(name, value) for name, value in more.items()}}
-        return args, names
+    def _positional_values(self, args: Sequence[Any], converted: tuple[Any, ...]) -> Sequence[Any]:
+        if self._kept is None:
+            return converted
+        return [given if kept else value for given, value, kept in zip(args, converted, self._kept, strict=False)]
 
-    def _converted(self, name: str, value: Any) -> Any:
+    def _called_with(self, given: Mapping[str, Any], rest: Sequence[Any], more: Mapping[str, Any] = _NO_NAMES) -> Bound:
+        """How the function is called with these arguments, which are checked and converted here."""
+        converted = dict(zip(self.types, self._members.convert(given), strict=True))
+        values = {
+            name: given[name] if name in self._as_decoded else converted[name] for name in self.types if name in given
+        }
+        # From the first one that is left to the default of the function, arguments are passed by name.
+        count = next((at for at, name in enumerate(self._positional) if name not in given), len(self._positional))
+        args = [values.pop(name) for name in self._positional[:count]]
+        if rest:
+            args += self._rest_values(rest)
+        for name, value in more.items():
+            values[name] = self._value_of_more(name, value)
+        return args, values
+
+    def _rest_values(self, rest: Sequence[Any]) -> Sequence[Any]:
+        (converted,) = self._rest_member.convert({self._rest or RETURN: rest})
+        return rest if annotations.is_as_decoded(self._rest_type) else converted
+
+    def _value_of_more(self, name: str, value: Any) -> Any:
         """The value of one of the `**kwargs`."""
         try:
-            return self._more_member.convert({_MORE: value})[0]
+            (converted,) = self._more_member.convert({_MORE: value})
         except Refused as error:
             raise Refused(name + error.path.removeprefix(_MORE), error.reason) from None
+        return value if annotations.is_as_decoded(self._more_type) else converted
 
     def _encode(self, name: str, value: Any) -> Any:
         try:

@@ -8,6 +8,7 @@ import msgspec
 from crew.cli.shown import moment, plain, shown, shown_lines
 from crew.errors import SerializationError
 from crew.protocol.encoding import codec
+from crew.protocol.encoding.call_arguments import Arguments
 from crew.protocol.parked_message import ParkedMessage
 
 REASON_IN_LINE: Final = 120  # characters; the page has the rest
@@ -85,6 +86,8 @@ def _payload(message: ParkedMessage) -> str:
         payload = codec.decode(message.body, max_size=DECODED_ON_PAGE)
     except SerializationError as error:
         return f"({error})\n{message.body.data[: PAYLOAD_ON_PAGE + 1]!r}"
+    if isinstance(payload, Arguments):
+        payload = payload.members()
     if isinstance(payload, str):
         return payload
     if isinstance(payload, bytes):

@@ -323,6 +323,21 @@ def test_any_value_arrives_as_it_was(image: Image, moment: datetime.datetime, id
     assert found == [(image, moment, ids, raw)]
 
 
+def test_values_that_json_has_are_passed_on_as_they_were_sent() -> None:
+    def mean(numbers: dict[str, float], size: Size, *rest: float, by: float = 1.0, **more: float) -> Any:
+        return numbers, size, rest, by, more
+
+    sent = ({"a": 1}, {"width": 3, "unknown": 7}, 5)
+    assert repr(called(mean, Arguments(sent, {"by": 2, "x": 3}))) == repr((*sent[:2], (5,), 2, {"x": 3}))
+    assert repr(called(mean, Arguments(sent[:2]))) == repr((*sent[:2], (), 1.0, {}))
+    assert "argument `numbers[...]`: expected `float`" in refusal(mean, {"numbers": {"a": "b"}, "size": {"width": 1}})
+
+    def load() -> float:
+        return 1
+
+    assert repr(signature_of("t", load).read_result(1)) == "1"
+
+
 def test_constraints_of_annotations_are_checked() -> None:
     def resize(width: Annotated[int, msgspec.Meta(ge=1)]) -> None: ...
 
