@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from crew.command_line import Count, print_error, print_line
 from crew.errors import ConnectionError, SettingsError
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
+
+if TYPE_CHECKING:
+    from crew.signatures.registered import RegisteredTask
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,6 +78,13 @@ def limit_options(command: F) -> F:
     metavar="FILE",
     help="file of signing keys: messages are signed, and unsigned ones refused [CREW_SIGNING_KEY]",
 )
+@click.option(
+    "--tasks",
+    "scripts",
+    metavar="FILE_OR_MODULE",
+    multiple=True,
+    help="worker script whose tasks GET /tasks/ and /openapi.json describe; repeatable. Its code is run here",
+)
 @limit_options
 @click.option("--debug", is_flag=True, help="send tracebacks and the addresses of broker and job store to HTTP clients")
 def command(
@@ -89,6 +99,7 @@ def command(
     certfile: str | None,
     keyfile: str | None,
     signing_key_file: str | None,
+    scripts: Sequence[str],
     debug: bool,
     **given: str | None,
 ) -> None:
@@ -111,6 +122,7 @@ def command(
     with exit_on_error():
         certificate = settings.gateway_certificate(certfile, keyfile)
         limits = load_limits(given)
+        tasks = _tasks_of(scripts)
         asyncio.run(
             _serve(
                 address,
@@ -121,9 +133,22 @@ def command(
                 signing_key=settings.signing_key_in(signing_key_file),
                 certificate=certificate,
                 limits=limits,
+                tasks=tasks,
                 debug=debug,
             )
         )
+
+
+def _tasks_of(scripts: Sequence[str]) -> "list[RegisteredTask]":
+    """The tasks of these files and modules. Their code stays unknown to a gateway that describes no tasks."""
+    if not scripts:
+        return []
+    from crew.cli.script_tasks import load
+    from crew.worker.task import registry
+
+    for script in scripts:
+        load(script)
+    return list(registry)
 
 
 async def _serve(
@@ -136,6 +161,7 @@ async def _serve(
     signing_key: str | None,
     certificate: tuple[str | None, str | None],
     limits: GatewayLimits,
+    tasks: "list[RegisteredTask]",
     debug: bool,
 ) -> None:
     try:
@@ -154,7 +180,7 @@ async def _serve(
     store = JobStore(database)
     client = Client(url, signing_key=signing_key, store=store)
     try:
-        handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], limits=limits)
+        handlers = routes(client, allow_hosts=url_hosts[0], deny_hosts=url_hosts[1], limits=limits, tasks=tasks)
     except ValueError as error:  # names the host that is invalid
         raise SettingsError(str(error)) from None
     hint = {"hint": "; see /openapi.json for the routes"}

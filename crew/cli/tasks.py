@@ -1,22 +1,18 @@
 """`crew tasks`: show the tasks of a worker script, with their parameters."""
 
 import inspect
-import os
-import sys
 from typing import Any
 
 import click
 import msgspec
 
-from crew import settings
-from crew.cli import source
 from crew.cli.exit_status import exit_on_error
+from crew.cli.script_tasks import load
 from crew.cli.shown import shown
-from crew.command_line import Group, did_you_mean, print_error, print_json, print_line
+from crew.command_line import Group, did_you_mean, print_json, print_line
 from crew.errors import SettingsError
 from crew.signatures.schema import schema_of
 from crew.signatures.signature import Signature
-from crew.worker.supervisor import reload
 from crew.worker.task import Task, registry
 
 
@@ -35,32 +31,12 @@ def show(*, name: str, task: str | None, as_json: bool) -> None:
     The code is run as `crew worker` runs it, but nothing is served, and no broker is needed.
     """
     with exit_on_error():
-        _load(name)
+        load(name)
         for one in _chosen(name, task):
             if as_json:
                 print_json(msgspec.json.encode({"origin": one.origin, **schema_of(one.signature)}))
             else:
                 print_line(f"{shown(one.name)}{_text(one.signature)}  {shown(one.origin)}")
-
-
-def _load(name: str) -> None:
-    """Run the code of the tasks. `run()` in it checks the tasks, and serves nothing."""
-    os.environ.update(settings.environment_for_reload(reload.TRY))
-    code = source.find(name)
-    try:
-        code.run([])
-    except SystemExit as exit:
-        if exit.code not in (reload.CAN_BE_SERVED, 0, None):
-            raise  # the reason is printed
-    except SettingsError:
-        raise
-    except Exception as error:
-        print_line(code.traceback_of(error), err=True)
-        print_error(f"{name} failed with the error above")
-        sys.exit(2)
-    finally:
-        settings.reload_state()
-    registry.check()
 
 
 def _chosen(name: str, task: str | None) -> list[Task]:

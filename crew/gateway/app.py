@@ -1,7 +1,7 @@
 """The HTTP API's routes, to be mounted in any Tornado application."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -14,10 +14,12 @@ from crew.gateway.calls.call_api import CallHandler
 from crew.gateway.openapi import document
 from crew.gateway.openapi.document import OpenApiHandler
 from crew.gateway.status_api import HealthHandler, ReadyHandler
+from crew.gateway.tasks_api import TaskHandler, TasksHandler
 from crew.gateway.url_guard import UrlGuard
 from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
+from crew.signatures.registered import RegisteredTask, tasks_of
 
 if TYPE_CHECKING:
     from crew.jobs import JobStore
@@ -36,6 +38,7 @@ def routes(
     allow_hosts: Sequence[str] = (),
     deny_hosts: Sequence[str] = (),
     limits: GatewayLimits | None = None,
+    tasks: "Iterable[RegisteredTask | Callable[..., Any]]" = (),
 ) -> list[URLSpec]:
     """The handlers of the HTTP API, to mount in an application: `Application(routes(client, prefix="/crew") + [...])`.
 
@@ -43,6 +46,11 @@ def routes(
         GET <prefix>/healthz            200 while the process is alive
         GET <prefix>/readyz             200 if a call can be sent at once and a job recorded, else 503
         GET <prefix>/openapi.json       description of this API as an OpenAPI 3.1 document
+
+    With `tasks`, there are also:
+
+        GET <prefix>/tasks/             these tasks, with the JSON Schema of their arguments and values
+        GET <prefix>/tasks/<task>/      one of them
 
     If the client has a job store, or `store` is given, POST <prefix>/call/<task> supports the header `Prefer` (see
     `JobCallHandler`), and there are also:
@@ -78,9 +86,10 @@ def routes(
             `crew worker --deny-host`. Default: CREW_DENY_HOSTS.
         limits: limits of durations, of the number of queued and running jobs, and of pages. Default: from the
             environment, see `crew.limits`.
+        tasks: functions with `@Task` above them, which the API describes. Other tasks can be called all the same.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or one of `tasks` is no task.
         SettingsError: a limit in the environment is invalid.
     """
     bounds = load_limits() if limits is None else limits
@@ -97,9 +106,13 @@ def routes(
     guard = UrlGuard(AllowedHosts.of(settings.allow_hosts(allow_hosts), settings.deny_hosts(deny_hosts)))
     calls = {"client": client, "fail_fast": fail_fast, "guard": guard, **call_limits}
     path = re.escape(prefix)
-    described = document.document(prefix, max_expiration=expiration, has_jobs=client.has_jobs, max_page=bounds.max_page)
+    known = tasks_of(tasks)
+    described = document.document(
+        prefix, max_expiration=expiration, has_jobs=client.has_jobs, max_page=bounds.max_page, tasks=known
+    )
     return [
         *_job_routes(client, prefix, calls, bounds),
+        *_task_routes(path, known),
         URLSpec(path + r"/call/(.+)", CallHandler, calls),
         URLSpec(path + r"/healthz", HealthHandler),
         URLSpec(path + r"/readyz", ReadyHandler, {"client": client}),
@@ -131,6 +144,16 @@ def _job_routes(client: Client, prefix: str, calls: dict[str, Any], bounds: Gate
         URLSpec(path + r"/jobs/([^/]+)/status/?", JobStatusHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/response/?", JobResponseHandler, common),
         URLSpec(path + r"/jobs/([^/]+)/events/?", JobEventsHandler, common),
+    ]
+
+
+def _task_routes(path: str, tasks: Mapping[str, RegisteredTask]) -> list[URLSpec]:
+    """The routes that describe tasks; none without tasks."""
+    if not tasks:
+        return []
+    return [
+        URLSpec(path + r"/tasks/?", TasksHandler, {"tasks": tasks}),
+        URLSpec(path + r"/tasks/([^/]+)/?", TaskHandler, {"tasks": tasks}),
     ]
 
 

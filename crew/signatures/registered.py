@@ -1,7 +1,7 @@
 """Which tasks a function is: an attribute of the function, as `@Task` returns the function itself."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from crew.signatures.signature import Signature
@@ -41,3 +41,18 @@ def task_of(function: Any) -> RegisteredTask:
     if len(names) > 1:
         raise ValueError(f"{shown} is several tasks: give the name of one of them, {' or '.join(map(repr, names))}")
     return found[-1]
+
+
+def tasks_of(given: "Iterable[RegisteredTask | Callable[..., Any]]") -> dict[str, RegisteredTask]:
+    """Tasks by name, sorted; each is given as itself, or as the function that it is.
+
+    Raises:
+        ValueError: as `task_of`.
+    """
+    found = {task.name: task for task in map(_task_in, given)}
+    return dict(sorted(found.items()))
+
+
+def _task_in(given: "RegisteredTask | Callable[..., Any]") -> RegisteredTask:
+    task: RegisteredTask = given if hasattr(given, "signature") else task_of(given)  # type: ignore[assignment]
+    return task

@@ -1,5 +1,6 @@
 """JSON Schema of a task: its arguments as one object, and its value."""
 
+from collections.abc import Iterator, Sequence
 from inspect import Parameter
 from typing import Any, Final
 
@@ -16,22 +17,36 @@ def schema_of(signature: Signature) -> dict[str, Any]:
 
     A payload with this form can be sent, unless `payload` names the parameter that gets the payload itself.
     """
-    kinds = [*signature.types.values(), signature.result]
+    (found,), shared = schemas_of([signature])
+    return {**found, "$defs": shared} if shared else found
+
+
+def schemas_of(
+    signatures: Sequence[Signature], reference: str = REFERENCE
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The schemas of several tasks, each as `schema_of` without `$defs`; and the schemas that they share, by name.
+
+    Args:
+        reference: how they refer to a shared schema, with "{name}" in it.
+    """
+    kinds = [kind for one in signatures for kind in (*one.types.values(), one.result)]
     hook = annotations.schema_of_model
-    schemas, shared = msgspec.json.schema_components(kinds, schema_hook=hook, ref_template=REFERENCE)
-    *of_parameters, of_result = schemas
-    properties = {
-        parameter.name: {**schema, **_default(parameter)}
-        for parameter, schema in zip(signature.parameters, of_parameters, strict=True)
-    }
+    schemas, shared = msgspec.json.schema_components(kinds, schema_hook=hook, ref_template=reference)
+    rest = iter(schemas)
+    return [_described(one, rest) for one in signatures], shared
+
+
+def _described(signature: Signature, schemas: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """The schemas of one task; takes those of its parameters and of its result."""
+    properties = {one.name: {**next(schemas), **_default(one)} for one in signature.parameters}
     required = [one.name for one in signature.parameters if one.default is one.empty]
     arguments: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
     if not signature.takes_more:
         arguments["additionalProperties"] = False
-    found: dict[str, Any] = {"task": signature.task, "arguments": arguments, "result": of_result}
+    found: dict[str, Any] = {"task": signature.task, "arguments": arguments, "result": next(schemas)}
     if signature.takes_payload and signature.payload_name is not None:
         found["payload"] = signature.payload_name
-    return {**found, "$defs": shared} if shared else found
+    return found
 
 
 def _default(parameter: Parameter) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tests.support.web import Web
 JSON = {"Content-Type": "application/json"}
 ENDS_WITHIN = 10.0  # seconds for an empty job, on a busy machine
 UNKNOWN_ID = str(uuid.UUID(int=0))
+SCRIPT = TASK_FOLDER / "jobs_worker.py"
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def processes(tmp_path_factory: pytest.TempPathFactory, vhost_url: Callable[[], 
 @pytest.fixture(scope="module")
 def site(processes: Processes) -> Site:
     """One site for all tests: their jobs do not affect each other."""
-    worker = processes.python(TASK_FOLDER / "jobs_worker.py", "--threads", "4")
-    gateway = processes.crew("gateway", "--port", "0")
+    worker = processes.python(SCRIPT, "--threads", "4")
+    gateway = processes.crew("gateway", "--port", "0", "--tasks", SCRIPT)
     worker.says("serving")
     return Site(gateway, worker, Program(Web.of(gateway).port))
 
@@ -131,6 +132,15 @@ def test_a_job_can_be_submitted_read_and_awaited(program: Program) -> None:
     assert program.get(f"{path}status/").json == {"status": "success"}
     assert program.get(path.removesuffix("/")).json == job.json
     assert program.get(f"{path}response").json == {"a": [1, "ü"]}
+
+
+def test_the_tasks_of_the_script_are_described(program: Program) -> None:
+    tasks = {task["task"]: task for task in program.get("/tasks/").json["tasks"]}
+    assert {"echo", "bytes", "fail", "sleep"} <= tasks.keys()
+    assert program.get("/tasks/sleep/").json == tasks["sleep"]
+    assert (tasks["sleep"]["payload"], tasks["sleep"]["result"]) == ("seconds", {"type": "string"})
+    operation = program.get("/openapi.json").json["paths"]["/call/sleep"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {"type": "number"}
 
 
 def test_an_unknown_path_is_a_problem_document(program: Program) -> None:

@@ -1,5 +1,7 @@
 """`GET /openapi.json`: the description of the whole HTTP API as an OpenAPI 3.1 document."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +11,7 @@ from crew.duration import EXAMPLES
 from crew.gateway.body import HeadMixin, NoBodyMixin
 from crew.gateway.calls.call_api import SERIALIZERS
 from crew.gateway.calls.value_response import ValueResponseMixin
+from crew.gateway.openapi import task_paths
 from crew.gateway.openapi.schema_words import (
     ANYTHING,
     DURATION_TEXT,
@@ -24,6 +27,7 @@ from crew.gateway.openapi.schema_words import (
 )
 from crew.gateway.problems import Problem, ProblemMixin
 from crew.protocol.properties import MAX_PRIORITY
+from crew.signatures.registered import RegisteredTask
 
 VERSION: Final = "3.1.1"
 SECURITY: Final = {"token": {"type": "http", "scheme": "bearer", "description": "If the gateway has a token."}}
@@ -46,21 +50,32 @@ class OpenApiHandler(NoBodyMixin, HeadMixin, ValueResponseMixin, ProblemMixin):
         self.respond_encoded(self.document)
 
 
-def document(prefix: str, *, max_expiration: float, has_jobs: bool, max_page: int) -> dict[str, Any]:
+def document(
+    prefix: str,
+    *,
+    max_expiration: float,
+    has_jobs: bool,
+    max_page: int,
+    tasks: Mapping[str, RegisteredTask] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The OpenAPI document for the routes below `prefix`.
 
     Args:
         max_expiration: seconds; the maximum of a call's `expiration`.
         has_jobs: whether the routes of jobs exist.
         max_page: the maximum number of jobs on a page of a list.
+        tasks: those that are described, by name.
     """
+    call = _call(max_expiration, has_jobs=has_jobs)
     paths: dict[str, JsonObject] = {
-        f"{prefix}/call/{{task}}": {"post": _call(max_expiration, has_jobs=has_jobs)},
+        f"{prefix}/call/{{task}}": {"post": call},
+        **task_paths.paths(prefix, call, tasks),
         f"{prefix}/healthz": _health_check("healthz", "200 while the process is alive.", "alive"),
         f"{prefix}/readyz": _health_check("readyz", "200 if a call can be sent at once and a job recorded.", "ready"),
         f"{prefix}/openapi.json": with_head(_openapi()),
     }
     _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
+    schemas |= task_paths.schemas(tasks)
     if has_jobs:
         from crew.gateway.openapi import job_paths
 

@@ -12,7 +12,10 @@ from crew.gateway import CallHandler, routes
 from crew.jobs import JobStore
 from tests.support.a_job import url_of
 from tests.support.broker import unreachable_url
+from tests.support.signatures import a_registered_task
 from tests.unit.gateway.calls.test_call_api import http_client
+
+TASKS = [a_registered_task("len", len)]
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_an_invalid_limit_is_named(client: Client, argument: dict[str, Any], sen
 
 
 def test_every_handler_limits_the_body_that_it_stores(client: Client, tmp_path: Path) -> None:
-    for route in routes(client, JobStore(f"sqlite:///{tmp_path}/jobs.db")):
+    for route in routes(client, JobStore(f"sqlite:///{tmp_path}/jobs.db"), tasks=TASKS):
         assert getattr(route.handler_class, "_stream_request_body", False), route  # set by `stream_request_body`
 
 
@@ -78,12 +81,14 @@ JOB = "/jobs/6b1b36ce-9a5e-4b7c-8f7b-0d1f3b1f2a55/"
         ("GET", "/healthz", "this route has no query parameters"),
         ("GET", "/readyz", "this route has no query parameters"),
         ("GET", "/openapi.json", "this route has no query parameters"),
+        ("GET", "/tasks/", "this route has no query parameters"),
+        ("GET", "/tasks/len/", "this route has no query parameters"),
     ],
 )
 async def test_an_unknown_query_parameter_is_refused_on_every_route(
     method: str, path: str, known: str | None, tmp_path: Path
 ) -> None:
-    async with http_client(store=JobStore(url_of(tmp_path))) as http:
+    async with http_client(store=JobStore(url_of(tmp_path)), tasks=TASKS) as http:
         response = await http.request(method, f"{path}?limits=3")
     assert response.code == 400
     if known is not None:
@@ -94,10 +99,10 @@ async def test_an_unknown_query_parameter_is_refused_on_every_route(
 
 def test_every_route_is_tested_with_an_unknown_parameter(client: Client, tmp_path: Path) -> None:
     """A new route needs a line in the list above."""
-    handlers = {route.handler_class.__name__ for route in routes(client, JobStore(url_of(tmp_path)))}
+    handlers = {route.handler_class.__name__ for route in routes(client, JobStore(url_of(tmp_path)), tasks=TASKS)}
     assert handlers == {
         *("CallHandler", "JobCallHandler", "JobsHandler", "JobHandler", "JobStatusHandler", "JobResponseHandler"),
-        *("JobEventsHandler", "HealthHandler", "ReadyHandler", "OpenApiHandler"),
+        *("JobEventsHandler", "HealthHandler", "ReadyHandler", "OpenApiHandler", "TasksHandler", "TaskHandler"),
     }
 
 

@@ -1,5 +1,7 @@
 """`/openapi.json` describes exactly what is served."""
 
+import dataclasses
+import datetime
 import itertools
 import json
 import re
@@ -20,6 +22,7 @@ from crew.jobs.records.record import record
 from crew.protocol.topology import HTTP_TASK
 from tests.support.a_job import a_job, url_of
 from tests.support.broker import unreachable_url
+from tests.support.signatures import a_registered_task
 
 
 @pytest.fixture(params=["without jobs", "with jobs"])
@@ -27,10 +30,49 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> JobStore | None:
     return JobStore(url_of(tmp_path)) if request.param == "with jobs" else None
 
 
-@pytest.fixture(params=["", "/a.b/crew"])
-def mounted(request: pytest.FixtureRequest, store: JobStore | None) -> Iterator[list[URLSpec]]:
+@dataclasses.dataclass
+class Image:
+    """An argument and a value."""
+
+    path: str
+    taken: datetime.datetime
+
+
+def resize(image: Image, width: int = 640) -> list[Image]:
+    """A task with several parameters."""
+    return [image]
+
+
+def rotate(image: Image) -> int:
+    """A task whose payload is its parameter."""
+    return 0
+
+
+@pytest.fixture
+def tasks() -> list[Any]:
+    """Tasks that no worker serves."""
+    return [a_registered_task("rotate", rotate), a_registered_task("a.b:resize", resize)]
+
+
+@pytest.fixture(params=[("", False), ("/a.b/crew", True)], ids=["at the root", "below a prefix, with tasks"])
+def mounted(request: pytest.FixtureRequest, store: JobStore | None, tasks: list[Any]) -> Iterator[list[URLSpec]]:
+    prefix, has_tasks = request.param
     with unreachable_url() as url:
-        yield routes(Client(url), store, prefix=request.param, max_expiration=7)
+        yield routes(Client(url), store, prefix=prefix, max_expiration=7, tasks=tasks if has_tasks else ())
+
+
+def test_a_task_that_the_gateway_was_given_has_a_path_with_its_schemas(tasks: list[Any]) -> None:
+    with unreachable_url() as url:
+        document = document_of(routes(Client(url), tasks=tasks))
+    image = {"$ref": "#/components/schemas/task.Image"}
+    resizing, rotating = (document["paths"][f"/call/{name}"]["post"] for name in ("a.b%3Aresize", "rotate"))
+    arguments = resizing["requestBody"]["content"]["application/json"]["schema"]
+    assert arguments["properties"] == {"image": image, "width": {"type": "integer", "default": 640}}
+    assert (arguments["required"], arguments["additionalProperties"]) == (["image"], False)
+    assert resizing["responses"]["200"]["content"]["application/json"]["schema"] == {"type": "array", "items": image}
+    assert rotating["requestBody"]["content"]["application/msgpack"]["schema"] == image
+    assert rotating["responses"].keys() == document["paths"]["/call/{task}"]["post"]["responses"].keys()
+    assert document["paths"]["/tasks/{task}/"]["get"]["parameters"][0]["schema"] == {"enum": ["a.b:resize", "rotate"]}
 
 
 def test_the_document_has_exactly_the_served_paths_and_methods(mounted: list[URLSpec]) -> None:
