@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
 
-install: .venv/run rabbitmq-unless-url ## install crew into .venv, and RabbitMQ if it is missing
+install: .venv/run ## install crew into .venv
 
 run: .venv/run rabbitmq-unless-url ## run a broker, two workers and the quickstart gateway; Ctrl-C stops everything
 	@printf '%s\n' \
@@ -151,7 +151,7 @@ clean: ## remove everything that make created, including the private broker
 	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
 	@touch $@
 
-rabbitmq: .venv/run
+rabbitmq: .venv/run ## install RabbitMQ with apt or brew, if it is missing
 	@tools/rabbitmq
 
 rabbitmq-unless-url: .venv/run

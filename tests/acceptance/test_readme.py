@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,41 +16,54 @@ pytestmark = pytest.mark.own_interpreters
 
 CREW = (sys.executable, "-m", "crew")  # .venv/bin/crew in the README
 
+Run = Callable[..., Process]
 
-def test_the_commands_and_the_code_print_what_the_readme_says(processes: Processes, tmp_path: Path) -> None:
-    port = free_port()
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def run(processes: Processes, tmp_path: Path, port: int) -> Run:
+    """Starts a command in a folder with the README's code, where only `crew dev` starts a broker."""
     write_code(README, tmp_path, port)
+    return lambda *command: processes.start(*command, folder=tmp_path, environment={"CREW_AMQP_URL": ""})
 
-    def run(*command: str) -> Process:
-        """A command in the folder, with the broker that `crew dev` starts there."""
-        return processes.start(*command, folder=tmp_path, environment={"CREW_AMQP_URL": ""})
 
-    shown = commands(README)
-    (everything,) = (words for words, _ in shown if words[1:2] == ["dev"] and "--gateway" in words)
-    started = run(*CREW, *everything[1:])
-    started.says("serving 2 tasks", timeout=60)
+def started(run: Run, *, flag: str) -> Process:
+    """What the only command of the README with `crew dev` and `flag` starts."""
+    (words,) = (words for words, _ in commands(README) if words[1:2] == ["dev"] and flag in words)
+    return run(*CREW, *words[1:]).says("serving 2 tasks", timeout=60)
 
-    calls = [(words, output) for words, output in shown if words[1:2] == ["call"]]
+
+def check_calls(run: Run) -> None:
+    """Each `crew call` of the README prints what it says."""
+    calls = [(words, output) for words, output in commands(README) if words[1:2] == ["call"]]
     assert calls
     for words, output in calls:
         call = run(*CREW, *words[1:])
         assert call.ends(timeout=10) == 0, call
         assert call.output == output
 
+
+def test_the_first_commands_and_the_script_print_what_the_readme_says(run: Run) -> None:
+    everything = started(run, flag="--memory")
+
+    check_calls(run)
+
     script = run(sys.executable, "ask.py")
     assert script.ends(timeout=10) == 0, script
     assert script.output == blocks(README, "text")[0]
+    assert everything.stop(signal.SIGINT) == 0
+
+
+def test_the_web_application_answers_with_a_rabbitmq_that_the_command_starts(run: Run, port: int) -> None:
+    everything = started(run, flag="--gateway")
+
+    check_calls(run)
 
     eventually(lambda: is_listening(port), timeout=20)
-    (response,) = (output for words, output in shown if words[0] == "curl")
+    (response,) = (output for words, output in commands(README) if words[0] == "curl")
     assert Web(port).get("/").text + "\n" == response
-    assert started.stop(signal.SIGINT) == 0
-
-
-def test_the_first_command_serves_the_tasks_without_a_gateway(
-    processes: Processes, tmp_path: Path, broker_url: str
-) -> None:
-    """With the broker of CREW_AMQP_URL, so that this test needs no node of its own."""
-    write_code(README, tmp_path)
-    (alone,) = (words for words, _ in commands(README) if words[1:2] == ["dev"] and "--gateway" not in words)
-    processes.start(*CREW, *alone[1:], folder=tmp_path).says("serving 2 tasks", timeout=60)
+    assert everything.stop(signal.SIGINT) == 0
