@@ -176,7 +176,7 @@ async def test_a_client_with_a_wrong_password_fails_at_once_and_may_try_again(br
         ('@Task("same")\ndef one(data): ...\n@Task("same")\ndef two(data): ...\n', "two tasks are named 'same'"),
         ("", "there is no task to serve"),
         ('@Task("later")\nasync def later(data):\n    yield data\n', "async generator"),
-        ('@Task("add")\ndef add(a, b): ...\n', "write `def add(payload)`"),
+        ('@Task("add")\ndef add(a: type(print)): ...\n', "the annotation of parameter `a` cannot be served"),
         ('@Task("long", timeout=3600)\ndef long(data): ...\n', "write long=True"),
     ],
 )
