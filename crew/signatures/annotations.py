@@ -36,7 +36,7 @@ class CannotServe(Exception):
 def check(annotation: Any) -> None:
     """Raise CannotServe if values cannot be converted to `annotation`."""
     try:
-        nodes = list(_nodes(annotation))
+        nodes = list(nodes_of(annotation))
     except (TypeError, NameError) as error:
         raise CannotServe(str(error)) from None
     for node in nodes:
@@ -46,9 +46,25 @@ def check(annotation: Any) -> None:
             raise CannotServe(f"values cannot be converted to `{_name(node.cls)}`")
 
 
+def nodes_of(annotation: Any) -> Iterator[inspect.Type]:
+    """The type of `annotation`, and all types inside it, each once."""
+    waiting: list[Any] = [inspect.type_info(annotation)]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tuple):
+            waiting.extend(node)
+        elif isinstance(node, inspect.Field):
+            waiting.append(node.type)
+        elif isinstance(node, inspect.Type) and id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            waiting.extend(getattr(node, name) for name in node.__struct_fields__)
+
+
 def is_like_json(annotation: Any) -> bool:
     """Whether values of `annotation` are encoded as they are: numbers, text, lists, objects with text as keys."""
-    for node in _nodes(annotation):
+    for node in nodes_of(annotation):
         if isinstance(node, _UNLIKE_JSON) or (isinstance(node, inspect.CustomType) and node.cls is not object):
             return False
         if isinstance(node, inspect.DictType) and not isinstance(node.key_type, inspect.StrType | inspect.AnyType):
@@ -63,7 +79,7 @@ def is_as_decoded(annotation: Any) -> bool:
     """
     return annotation is Any or (
         is_like_json(annotation)
-        and not any(isinstance(node, inspect.TupleType | inspect.VarTupleType) for node in _nodes(annotation))
+        and not any(isinstance(node, inspect.TupleType | inspect.VarTupleType) for node in nodes_of(annotation))
     )
 
 
@@ -111,22 +127,6 @@ def schema_of_model(kind: type) -> dict[str, Any]:
         schema: dict[str, Any] = kind.model_json_schema()  # type: ignore[attr-defined]  # as is_pydantic has found
         return schema
     return {}
-
-
-def _nodes(annotation: Any) -> Iterator[inspect.Type]:
-    """The type of `annotation`, and all types inside it, each once."""
-    waiting: list[Any] = [inspect.type_info(annotation)]
-    seen: set[int] = set()
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple):
-            waiting.extend(node)
-        elif isinstance(node, inspect.Field):
-            waiting.append(node.type)
-        elif isinstance(node, inspect.Type) and id(node) not in seen:
-            seen.add(id(node))
-            yield node
-            waiting.extend(getattr(node, name) for name in node.__struct_fields__)
 
 
 def _name(kind: Any) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from crew.errors import InvalidArguments, SerializationError, SettingsError
 from crew.protocol.encoding.call_arguments import Arguments
-from crew.signatures import annotations, parameters
+from crew.signatures import annotations, collisions, parameters
 from crew.signatures.converter import Converter, PositionalConverter, Refused
 from crew.signatures.parameters import Parameters
 
@@ -83,6 +83,9 @@ class Signature:
         # A required parameter that is keyword-only needs a name in each call.
         self._most = len(self._positional) if self._optional.issuperset(self._by_name) else -1
         self._result_member = None if self.result is Any else Converter({RETURN: self.result})
+        written = [kind for name, kind in hints.items() if kind is not Any and name != RETURN]
+        self._may_collide = any(map(collisions.are_possible, written))
+        self._result_may_collide = self.result is not Any and collisions.are_possible(self.result)
         self._keeps_result = annotations.is_as_decoded(self.result)
         if hints:
             self._prepare()
@@ -140,6 +143,8 @@ class Signature:
         """
         if not self._is_known:
             return args, kwargs
+        if self._may_collide:
+            self._check_collisions(args, kwargs)
         if not kwargs and self._least <= len(args) <= self._most:
             values = self._by_position.convert(args)
             if values is not None:
@@ -209,8 +214,12 @@ class Signature:
         if self._result_member is None:
             return value
         try:
+            if self._result_may_collide:
+                collisions.check(value)
             converted = self._result_member.convert({RETURN: value})[0]
             return value if self._keeps_result else converted
+        except collisions.Collisions as error:
+            raise SerializationError(f"the value of task {self.task!r} cannot be read: {error}") from None
         except Refused as error:
             path = error.path.removeprefix(RETURN).lstrip(".")
             place = f"`{path}`: " if path else ""
@@ -247,6 +256,12 @@ class Signature:
             return bool(self.parameters) or self._rest is not None
         has_place = bool(self._positional) or self._rest is not None
         return not is_annotated and has_place and self.types.keys() <= self._optional | {*self._positional[:1]}
+
+    def _check_collisions(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        try:
+            collisions.check([*args, *kwargs.values()])
+        except collisions.Collisions as error:
+            raise InvalidArguments(f"task {self.task!r}: {error}", task=self.task) from None
 
     def _distributed(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
