@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crew.testing.kit import BrokerControl, Kit
     from crew.testing.worker import InProcessWorker
 
-HANG_AFTER = 10.0  # real seconds
+HANG_AFTER = 30.0  # real seconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         metavar="SECONDS",
         default=HANG_AFTER,
-        help="real seconds after which a test in memory fails that still waits; default 10",
+        help="real seconds after which a test in memory fails that still waits; default 30",
     )
 
 

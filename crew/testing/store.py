@@ -10,7 +10,7 @@ from crew.jobs.tuning import JobTuning
 from crew.testing.clock import Clock
 
 # A job that waits for an hour would be looked at 3,600 times with the default of 1 s.
-TUNING: Final = JobTuning(maintenance_interval=30.0)
+TUNING: Final = JobTuning(maintenance_interval=30.0, poll_interval=300.0, progress_check=300.0)
 
 
 class ClockedDatabase(Database):

@@ -5,6 +5,7 @@ task, or lose a process. `async def` tasks are canceled as in a real worker, and
 `crew worker --threads 10`; a `time.sleep` of theirs ends at once.
 """
 
+import asyncio
 import concurrent.futures
 import copy
 import inspect
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 THREADS: Final = 10  # plain functions at a time
 START_TIMEOUT: Final = 30.0  # seconds until it is connected
 _SLOTS: Final = 1024  # of the shared state
+_CLOSING_STEPS: Final = 5  # iterations of the event loop
 _NUMBER: Final = 0  # of the only process
 
 
@@ -111,6 +113,7 @@ class InProcessWorker(WorkerProcess):
     def _run(self) -> None:
         try:
             self._run_io()
+            self._loop.run_until_complete(_finish_closing())
         finally:
             if not self._ready.done():
                 fault = self._consuming.last_error or RuntimeError("the worker has not started: see the log")
@@ -153,6 +156,12 @@ class InProcessWorker(WorkerProcess):
     async def _force_exit(self, code: int) -> NoReturn:
         """A real process would exit now; this one goes on."""
         raise RuntimeError("a task cannot be interrupted: a real worker process would have been replaced")
+
+
+async def _finish_closing() -> None:
+    """Let the transports of closed connections close their sockets: a real worker process ends instead."""
+    for _ in range(_CLOSING_STEPS):
+        await asyncio.sleep(0)
 
 
 def find(given: Iterable[Any], *, scale: float = 1.0) -> list[Task]:

@@ -28,7 +28,7 @@ def run_pytest(folder: Path, *arguments: str, plugins: tuple[str, ...] = ()) -> 
     """
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = ignore::DeprecationWarning:pytest_tornado\n")
     names = ("crew.testing.plugin", *plugins)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--crew-hang-after=60"]
     for name in names:
         command += ["-p", name]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -11,6 +11,7 @@ import pytest
 import crew
 import crew.client
 import crew.gateway
+import crew.testing
 import crew.worker
 from tests.support.pages import HOW_TO, README, blocks
 
@@ -107,6 +108,11 @@ def test_types_of_a_clients_values_can_be_imported() -> None:
 
 def test_crew_gateway_exports_what_a_tornado_application_needs() -> None:
     assert set(crew.gateway.__all__) == {"AbandonMixin", "CallHandler", "cancel_when_abandoned", "routes", "serve"}
+
+
+def test_crew_testing_exports_what_a_test_needs_beside_the_fixtures() -> None:
+    assert set(crew.testing.__all__) == {"Hang", "Kit"}
+    assert all(getattr(crew.testing, name) is not None for name in crew.testing.__all__)
 
 
 def test_every_import_in_the_readme_and_on_the_how_to_pages_works() -> None:

@@ -27,7 +27,7 @@ from crew.worker.execution.interrupt import CancelToken
 
 __all__ = ["Clock", "Hang", "VirtualClock"]
 
-HANG_AFTER: Final = 10.0  # real seconds of a whole test
+HANG_AFTER: Final = 30.0  # real seconds of a whole test
 DEADLOCK_AFTER: Final = 1.0  # real seconds without an event, a timer or a thread that runs
 _LOOK_AGAIN: Final = 0.02  # real seconds: a thread that waits looks whether others wait too
 
@@ -60,7 +60,7 @@ class VirtualClock:
     """A clock that jumps.
 
     Args:
-        hang_after: real seconds after which a test that still waits fails with `Hang`; default 10.
+        hang_after: real seconds after which a test that still waits fails with `Hang`; default 30.
     """
 
     def __init__(self, *, hang_after: float = HANG_AFTER) -> None:
@@ -111,7 +111,7 @@ class VirtualClock:
         if not isinstance(loop, asyncio.SelectorEventLoop):
             raise TypeError(
                 f"{type(loop).__name__} cannot use the clock of a test: run the test on asyncio's own event loop, or "
-                "with --crew-clock=real"
+                "with a RabbitMQ (--crew-broker)"
             )
         loop._selector = ClockSelector(loop._selector, self)  # type: ignore[attr-defined]
         loop.time = self.monotonic  # type: ignore[method-assign]

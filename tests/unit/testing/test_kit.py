@@ -37,7 +37,7 @@ async def sleep_async(req: float) -> str:
 
 @Task("kit.poll")
 def poll(_: object) -> str:
-    return "canceled" if context.canceled.wait(3600) else "not canceled"
+    return "canceled" if context.canceled.wait(300) else "not canceled"
 
 
 @Task("kit.nested")
@@ -66,7 +66,7 @@ def settings(_: object) -> Any:
 @pytest.fixture
 def kit() -> Iterator[Kit]:
     events.clear()
-    with Kit() as made:
+    with Kit(clock=VirtualClock(hang_after=100)) as made:  # the machine may be busy
         yield made
 
 
@@ -168,7 +168,7 @@ def test_a_persistent_call_survives_an_outage_of_minutes(kit: Kit) -> None:
     call = kit.blocking_client().call("kit.sleep", 30, expiration="1h")
     kit.clock.sleep(5)
     kit.broker.stop()
-    kit.clock.sleep(200)
+    kit.clock.sleep(60)
     assert not call.done()
     kit.broker.start()
     assert call.result() == "slept"
@@ -194,6 +194,19 @@ def test_a_job_is_recorded_and_canceled(kit: Kit) -> None:
     assert job.cancel()
     with pytest.raises(crew.Canceled):
         job.result()
+
+
+def test_an_async_client_submits_jobs(kit: Kit) -> None:
+    kit.worker(sleep_async)
+
+    async def test() -> Any:
+        client = kit.client(store=kit.store())
+        job = await client.submit("kit.sleep_async", 50)
+        value = await job.result()
+        await client.close()
+        return value
+
+    assert asyncio.run(test()) == "slept"
 
 
 def test_the_http_api_calls_tasks(kit: Kit) -> None:
@@ -241,6 +254,14 @@ def test_a_wait_for_nothing_is_a_hang(kit: Kit) -> None:
 
     with pytest.raises(Hang, match=r"nothing can happen any more(.|\n)*in waits_for_nothing"):
         asyncio.run(waits_for_nothing())
+
+
+def test_a_loop_without_a_selector_is_refused_in_one_sentence(kit: Kit) -> None:
+    class OtherLoop(asyncio.AbstractEventLoop):
+        pass
+
+    with pytest.raises(TypeError, match=r"OtherLoop cannot use the clock of a test.*--crew-broker"):
+        kit.clock.adopt(OtherLoop())
 
 
 def test_one_clock_is_installed_at_a_time(kit: Kit) -> None:
