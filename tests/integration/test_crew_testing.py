@@ -11,4 +11,4 @@ def test_the_example_of_the_page_runs_with_a_rabbitmq(tmp_path: Path, broker_url
 
     result = run_pytest(tmp_path, f"--crew-broker={broker_url}")
 
-    assert re.search(r"^8 passed, 1 skipped", result.stdout, re.MULTILINE), result.stdout
+    assert re.search(r"^9 passed, 1 skipped", result.stdout, re.MULTILINE), result.stdout

@@ -25,7 +25,7 @@ def test_the_example_of_the_page_runs_without_a_broker(tmp_path: Path) -> None:
 
     result = run_pytest(tmp_path)
 
-    assert re.search(r"^9 passed in", result.stdout, re.MULTILINE), result.stdout
+    assert re.search(r"^10 passed in", result.stdout, re.MULTILINE), result.stdout
 
 
 @pytest.mark.parametrize(
