@@ -170,4 +170,4 @@ def test_the_shell_shows_the_jobs_of_a_site(django: Any, site_processes: Process
     id = django.post("/reports/", {"rows": 1}, content_type="application/json").json()["id"]
     waited = site_processes.crew("jobs", "wait", id, "--timeout", "10", "--json")
     assert waited.ends(timeout=SOON) == 0, waited
-    assert json.loads(waited.output)["result"] == {"rows": 1, "title": "untitled"}
+    assert json.loads(waited.output)["result"] == {"rows": 1, "title": "untitled"}, waited

@@ -103,7 +103,7 @@ def test_a_job_submitted_at_one_gateway_can_be_canceled_at_the_other(
     assert eventually(lambda: two.run("status", after) == "success")
 
 
-def test_the_last_progress_is_recorded_whichever_gateway_records_the_end(
+def test_result_and_last_progress_are_recorded_whichever_gateway_records_the_end(
     gateways: list[Gateway], start_worker: StartWorker, prefix: str
 ) -> None:
     start_worker("--threads", "4", script="jobbing.py")
@@ -117,3 +117,4 @@ def test_the_last_progress_is_recorded_whichever_gateway_records_the_end(
         return {id: value for id, value in recorded.items() if value != {"at": 3}}
 
     assert eventually(lambda: not wrong())  # the other gateway may commit a progress after the end
+    assert [two.run("result", id) for id in ids] == [4] * len(ids)

@@ -83,6 +83,7 @@ def count(data):
     for number in range(data["to"]):
         context.progress({"at": number})
         time.sleep(data["pause"])
+    return data["to"]
 
 
 @Task(PREFIX + "count.thread", timeout=60)

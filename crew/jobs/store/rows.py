@@ -58,10 +58,8 @@ CHANGING: Final = (
     "progress_run",
     "progress_count",
     "failure",
-    "result",
-    "result_type",
-    "result_encoding",
 )
+RESULT: Final = ("result", "result_type", "result_encoding")  # only the report that ends the job sets these
 
 
 def of_job(job: Job) -> dict[str, Any]:

@@ -17,9 +17,13 @@ from crew.protocol.encoding import codec
 
 MAX_PURGED: Final = 1_000  # records a transaction: other writers wait for it
 
-_UPDATE: Final = (
-    update(jobs).where(jobs.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in rows.CHANGING})
-)
+
+def _update_of(columns: Sequence[str]) -> Update:
+    return update(jobs).where(jobs.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in columns})
+
+
+_UPDATE: Final = _update_of(rows.CHANGING)
+_UPDATE_WITH_RESULT: Final = _update_of((*rows.CHANGING, *rows.RESULT))
 
 
 class AppliedReport(msgspec.Struct, frozen=True):
@@ -58,23 +62,27 @@ async def apply_reports(connection: AsyncConnection, reports: Sequence[Report]) 
 
 
 async def _applied(job: Job, report: Report) -> tuple[Job, dict[str, Any]] | None:
-    """The record after `report`, and its values for the database; None if the report changes nothing."""
+    """The record after `report`, also as a row; None if the report changes nothing."""
     try:
         decodes_large = job.is_http and report.result is not None and codec.is_large(report.result)
         then = await off_loop.run(apply, job, report, is_large=decodes_large)
-        return None if then is None else (then, _values(then))
+        return None if then is None else (then, rows.of_job(then))
     except Exception as error:  # any error is about this report, and the next attempt would fail alike
         raise Rejected(f"{error}") from error
 
 
 async def write(connection: AsyncConnection, changed: Iterable[Job]) -> None:
     """Write the changed columns of these records, which this transaction has read."""
-    await _update(connection, [_values(job) for job in changed])
+    await _update(connection, [rows.of_job(job) for job in changed])
 
 
-async def _update(connection: AsyncConnection, values: list[dict[str, Any]]) -> None:
-    if values:
-        await connection.execute(_UPDATE, values)
+async def _update(connection: AsyncConnection, changed: Sequence[dict[str, Any]]) -> None:
+    """Write rows of records that were read without their bodies: a result in the database stays, if a row has none."""
+    without = [_bound(row, rows.CHANGING) for row in changed if row["result"] is None]
+    with_result = [_bound(row, (*rows.CHANGING, *rows.RESULT)) for row in changed if row["result"] is not None]
+    for statement, values in ((_UPDATE, without), (_UPDATE_WITH_RESULT, with_result)):
+        if values:
+            await connection.execute(statement, values)
 
 
 async def mark_enqueued(connection: AsyncConnection, marks: Sequence[tuple[str, float]]) -> list[None]:
@@ -165,6 +173,5 @@ async def _claim(connection: AsyncConnection, now: float, until: float, most: in
     return [msgspec.structs.replace(job, publish_at=until, submit_until=None) for job in claimed]
 
 
-def _values(job: Job) -> dict[str, Any]:
-    row = rows.of_job(job)
-    return {"b_id": job.id, **{f"b_{name}": row[name] for name in rows.CHANGING}}
+def _bound(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    return {"b_id": row["id"], **{f"b_{name}": row[name] for name in columns}}

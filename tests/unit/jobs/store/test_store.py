@@ -190,6 +190,23 @@ async def test_reports_of_one_job_in_one_batch_are_applied_in_order(tmp_path: Pa
 
 
 @pytest.mark.gen_test
+async def test_progress_that_another_gateway_records_after_the_end_leaves_the_result(tmp_path: Path) -> None:
+    async with opened(tmp_path) as one, opened(tmp_path) as other:
+        job = (await one.insert(a_specification())).job
+        first, last = (
+            Report(id=job.id, at=NOW, status=None, progress=b"%d" % count, run=Run(host=HOST, progress_count=count))
+            for count in (1, 2)
+        )
+        end = Report(id=job.id, at=NOW, status=JobStatus.SUCCESS, result=codec.encode(7), run=Run(host=HOST))
+        await one.apply([first])
+        await one.apply([end])
+        (late,) = await other.apply([last])
+        assert not late.is_late
+        kept = await other.get(job.id)
+        assert (kept.status, kept.result, kept.progress) == (JobStatus.SUCCESS, codec.encode(7), b"2")
+
+
+@pytest.mark.gen_test
 async def test_a_result_is_deleted_once_and_its_record_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         job = (await store.insert(a_specification())).job
