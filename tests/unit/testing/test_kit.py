@@ -261,7 +261,7 @@ def test_a_loop_without_a_selector_is_refused_in_one_sentence(kit: Kit) -> None:
         pass
 
     with pytest.raises(TypeError, match=r"OtherLoop cannot use the clock of a test.*--crew-broker"):
-        kit.clock.adopt(OtherLoop())
+        kit.clock.adopt(OtherLoop())  # type: ignore[abstract]
 
 
 def test_one_clock_is_installed_at_a_time(kit: Kit) -> None:
