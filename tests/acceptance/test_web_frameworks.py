@@ -71,9 +71,8 @@ def test_a_view_of_django_submits_a_job_and_another_one_polls_it_to_its_result(d
 
     eventually(lambda: django.get(place).json()["status"] == "success", timeout=SOON)
 
-    last = django.get(place).json()
-    assert last["result"] == {"rows": 3, "title": "sales"}
-    assert last["progress"] == {"row": 2, "of": 3}
+    assert django.get(place).json()["result"] == {"rows": 3, "title": "sales"}
+    eventually(lambda: django.get(place).json()["progress"] == {"row": 2, "of": 3})  # another site may record it later
 
 
 def test_a_view_of_django_cancels_a_job(django: Any) -> None:
@@ -112,7 +111,7 @@ def test_the_application_on_the_page_about_flask_calls_submits_and_polls(flask: 
     assert submitted.status_code == 202
     place = f"/reports/{submitted.json['id']}"
     eventually(lambda: flask.get(place).json["status"] == "success", timeout=SOON)
-    assert flask.get(place).json["progress"] == {"row": 1, "of": 2}
+    eventually(lambda: flask.get(place).json["progress"] == {"row": 1, "of": 2})  # another site may record it later
     assert flask.get(f"/reports/{UNKNOWN}").status_code == 404
 
 
