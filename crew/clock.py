@@ -7,7 +7,7 @@ import time
 
 
 def monotonic_time() -> float:
-    """Seconds of a clock that nobody sets: see time.monotonic."""
+    """Seconds of a clock that is never set: see time.monotonic."""
     return time.monotonic()
 
 

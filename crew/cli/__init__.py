@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "broker": "Run a private RabbitMQ node in this folder.",
     "dev": "Run broker, workers and gateway together during development.",
 }
-_PACKAGES: Final = frozenset({"broker", "dev", "jobs", "parked"})
+_PACKAGES: Final = frozenset({"broker", "dev", "jobs", "parked", "tasks"})
 
 
 class _Commands(Group):

@@ -143,7 +143,7 @@ def _tasks_of(scripts: Sequence[str]) -> "list[RegisteredTask]":
     """The tasks of these files and modules. Their code stays unknown to a gateway that describes no tasks."""
     if not scripts:
         return []
-    from crew.cli.script_tasks import load
+    from crew.cli.tasks.script import load
     from crew.worker.task import registry
 
     for script in scripts:

@@ -27,26 +27,6 @@ class CallOptions(TypedDict, total=False):
     fail_fast: bool | None
 
 
-class TaskOptions(TypedDict, total=False):
-    """Keyword arguments of `Client.task`: those of `Client.call`, and of `Client.submit` for `TaskRef.submit`."""
-
-    priority: int
-    expiration: Duration | None
-    timeout: Duration | None
-    persistent: bool
-    serializer: str | None
-    headers: Headers | None
-    callback: OnResult | None
-    id: str | None
-    fail_fast: bool | None
-    result_ttl: Duration
-    failure_ttl: Duration
-    unique: str | None
-    unique_key: str | None
-    idempotency_key: str | None
-    wait_for_worker: bool
-
-
 class PublishOptions(TypedDict, total=False):
     """Keyword arguments of `Client.publish`."""
 
@@ -72,3 +52,11 @@ class SubmitOptions(TypedDict, total=False):
     serializer: str | None
     headers: Headers | None
     wait_for_worker: bool
+
+
+class TaskOptions(SubmitOptions, total=False):
+    """Keyword arguments of `Client.task`: those of `Client.submit` for `TaskRef.submit`, and of `Client.call`."""
+
+    persistent: bool
+    callback: OnResult | None
+    fail_fast: bool | None

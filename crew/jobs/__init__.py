@@ -27,6 +27,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
     except ModuleNotFoundError as error:
         raise ImportError(f'crew.jobs needs {error.name}: pip install "crew[jobs]"', name=error.name) from None
+    return value

@@ -67,15 +67,16 @@ def document(
         tasks: those that are described, by name.
     """
     call = _call(max_expiration, has_jobs=has_jobs)
+    of_tasks, schemas_of_tasks = task_paths.paths_and_schemas(prefix, call, tasks)
     paths: dict[str, JsonObject] = {
         f"{prefix}/call/{{task}}": {"post": call},
-        **task_paths.paths(prefix, call, tasks),
+        **of_tasks,
         f"{prefix}/healthz": _health_check("healthz", "200 while the process is alive.", "alive"),
         f"{prefix}/readyz": _health_check("readyz", "200 if a call can be sent at once and a job recorded.", "ready"),
         f"{prefix}/openapi.json": with_head(_openapi()),
     }
     _, schemas = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
-    schemas |= task_paths.schemas(tasks)
+    schemas |= schemas_of_tasks
     if has_jobs:
         from crew.gateway.openapi import job_paths
 

@@ -22,30 +22,23 @@ TASK_SCHEMA: Final[JsonObject] = {
 }
 
 
-def paths(prefix: str, call: JsonObject, tasks: Mapping[str, RegisteredTask]) -> dict[str, JsonObject]:
-    """The routes that list tasks, and a path for each task; none without tasks.
+def paths_and_schemas(
+    prefix: str, call: JsonObject, tasks: Mapping[str, RegisteredTask]
+) -> tuple[dict[str, JsonObject], dict[str, JsonObject]]:
+    """The routes that list tasks, with a path for each task, and the schemas that they share; none without tasks.
 
     Args:
         call: the operation that calls any task.
     """
     if not tasks:
-        return {}
-    described, _ = _schemas_of(tasks)
-    return {
+        return {}, {}
+    described, shared = schemas_of([task.signature for task in tasks.values()], f"#/components/schemas/{SHARED}")
+    paths = {
         f"{prefix}/tasks/": _list(),
         f"{prefix}/tasks/{{task}}/": _show(tasks),
         **{f"{prefix}/call/{quote(one['task'], safe='')}": {"post": _call(call, one)} for one in described},
     }
-
-
-def schemas(tasks: Mapping[str, RegisteredTask]) -> dict[str, JsonObject]:
-    """The schemas that tasks share, for `components`."""
-    _, shared = _schemas_of(tasks)
-    return {SHARED.format(name=name): schema for name, schema in shared.items()}
-
-
-def _schemas_of(tasks: Mapping[str, RegisteredTask]) -> tuple[list[dict[str, Any]], dict[str, JsonObject]]:
-    return schemas_of([task.signature for task in tasks.values()], f"#/components/schemas/{SHARED}")
+    return paths, {SHARED.format(name=name): schema for name, schema in shared.items()}
 
 
 def _call(call: JsonObject, described: dict[str, Any]) -> JsonObject:

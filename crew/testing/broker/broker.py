@@ -1,6 +1,6 @@
 """The rules of the in-memory broker, without I/O: exchanges, queues, bindings, dead letters.
 
-Time passes only by its clock: whoever drives it calls `on_time` at `due_at`.
+Time passes only by its clock: its caller calls `on_time` at `due_at`.
 """
 
 import itertools

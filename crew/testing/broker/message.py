@@ -109,7 +109,7 @@ def dead_letter(message: Message, *, queue: str, reason: str, routing_key: str |
 
 
 def is_cycle(message: Message, queue: str) -> bool:
-    """Whether a dead letter would come back to `queue` although nobody rejected it: RabbitMQ drops it then."""
+    """Whether a dead letter would come back to `queue` although no client rejected it: RabbitMQ drops it then."""
     deaths: Sequence[dict[str, Any]] = message.headers.get("x-death") or ()
     since = next((number for number, death in enumerate(deaths) if death["queue"] == queue), None)
     return since is not None and all(death["reason"] != "rejected" for death in deaths[: since + 1])

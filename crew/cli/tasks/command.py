@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from crew.cli.exit_status import exit_on_error
-from crew.cli.script_tasks import load
 from crew.cli.shown import shown
+from crew.cli.tasks.script import load
 from crew.command_line import Group, did_you_mean, print_json, print_line
 from crew.errors import SettingsError
 from crew.signatures.schema import schema_of

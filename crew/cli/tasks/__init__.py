@@ -1,0 +1,1 @@
+"""`crew tasks`: show the tasks of a worker script, with their parameters."""
