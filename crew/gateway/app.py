@@ -20,6 +20,7 @@ from crew.limits import GatewayLimits
 from crew.limits import load as load_limits
 from crew.protocol.http_job.allowed_hosts import AllowedHosts
 from crew.signatures.registered import RegisteredTask, tasks_of
+from crew.signatures.schema import schema_of
 
 if TYPE_CHECKING:
     from crew.jobs import JobStore
@@ -151,9 +152,10 @@ def _task_routes(path: str, tasks: Mapping[str, RegisteredTask]) -> list[URLSpec
     """The routes that describe tasks; none without tasks."""
     if not tasks:
         return []
+    described = {"tasks": {name: schema_of(task.signature) for name, task in tasks.items()}}
     return [
-        URLSpec(path + r"/tasks/?", TasksHandler, {"tasks": tasks}),
-        URLSpec(path + r"/tasks/([^/]+)/?", TaskHandler, {"tasks": tasks}),
+        URLSpec(path + r"/tasks/?", TasksHandler, described),
+        URLSpec(path + r"/tasks/([^/]+)/?", TaskHandler, described),
     ]
 
 

@@ -1,14 +1,13 @@
 """`GET /tasks/` and `GET /tasks/<task>/`: the tasks that the gateway was given, with their JSON Schema."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from crew.gateway.body import HeadMixin, NoBodyMixin
 from crew.gateway.calls.value_response import ValueResponseMixin
 from crew.gateway.problems import ProblemMixin, RequestRefused
-from crew.signatures.registered import RegisteredTask
-from crew.signatures.schema import schema_of
 
 
 class TasksHandler(NoBodyMixin, HeadMixin, ValueResponseMixin, ProblemMixin):
@@ -17,18 +16,17 @@ class TasksHandler(NoBodyMixin, HeadMixin, ValueResponseMixin, ProblemMixin):
     A gateway calls any task. It describes those whose functions were given to `routes`, or to `crew gateway --tasks`.
 
     Args:
-        tasks: by name.
+        tasks: name -> description, as `crew.signatures.schema.schema_of` returns it.
     """
 
-    def initialize(self, *, tasks: Mapping[str, RegisteredTask]) -> None:
+    def initialize(self, *, tasks: Mapping[str, dict[str, Any]]) -> None:
         """Set the arguments of the route."""
         self.tasks = tasks
 
     def get(self) -> None:
         """Respond with the list, sorted by name."""
         self.check_query()
-        described = [schema_of(task.signature) for task in self.tasks.values()]
-        self.respond_encoded(msgspec.json.encode({"tasks": described}))
+        self.respond_encoded(msgspec.json.encode({"tasks": list(self.tasks.values())}))
 
 
 class TaskHandler(TasksHandler):
@@ -40,4 +38,4 @@ class TaskHandler(TasksHandler):
         if name not in self.tasks:
             detail = f"this gateway has no description of task {name[:80]!r}; it may exist: see `crew gateway --tasks`"
             raise RequestRefused(404, detail, name="unknown-task")
-        self.respond_encoded(msgspec.json.encode(schema_of(self.tasks[name].signature)))
+        self.respond_encoded(msgspec.json.encode(self.tasks[name]))
